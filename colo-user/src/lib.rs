@@ -1,0 +1,1 @@
+//! The colo agent as a library.

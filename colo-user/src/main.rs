@@ -1,0 +1,3 @@
+//! The `colo` binary.
+
+fn main() {}
