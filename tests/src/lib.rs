@@ -1,1 +1,4 @@
-//! Test harness.
+//! Harness of the tests that need a real kernel: network namespaces, veth pairs and taps.
+
+pub mod netns;
+pub mod tap;
