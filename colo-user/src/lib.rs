@@ -1,1 +1,4 @@
 //! The colo agent as a library.
+
+pub mod mono;
+pub mod wire;
