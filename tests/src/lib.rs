@@ -1,4 +1,5 @@
 //! Harness of the tests that need a real kernel: network namespaces, veth pairs and taps.
 
+pub mod lab;
 pub mod netns;
 pub mod tap;

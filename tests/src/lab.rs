@@ -1,0 +1,14 @@
+//! The light lab: two replicas of a real server on real Linux TCP stacks, the agents between them and a
+//! client, all in network namespaces of one machine.
+//!
+//! In the order of a run: [`topology`] makes the namespaces, [`replica`] is the server both guests run,
+//! [`agents`] starts and watches the two agents, [`load`] is what the client does and checks, [`capture`] is
+//! what left toward the client, [`report`] is what a person reads, [`run`] joins them. The end-to-end tests
+//! use the same parts.
+
+pub mod child;
+pub mod content;
+pub mod load;
+pub mod replica;
+pub mod stage;
+pub mod topology;

@@ -1,0 +1,129 @@
+//! Child processes that do not outlive the lab.
+//!
+//! A child is started through `colo-lab tether`, which asks the kernel for a SIGTERM on its parent's death and
+//! then becomes the program: also a lab that is killed leaves no process. A child has a process group of its own, so
+//! that Ctrl-C on a terminal reaches the lab alone, which then ends its children in order.
+
+use std::{
+    fs::File,
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+
+use crate::netns::Netns;
+
+/// How long a child may take to end by itself before it is killed.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The programs the lab starts.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    /// `colo-lab`.
+    pub lab: PathBuf,
+    /// `colo`.
+    pub colo: PathBuf,
+}
+
+/// A process inside a namespace, ended on drop.
+#[derive(Debug)]
+pub struct Tethered {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Tethered {
+    /// Starts `program` with `arguments` in `namespace`; what it writes goes to `log`.
+    /// With `talk` its standard input stays open for [`Tethered::stdin`], otherwise it is empty.
+    pub fn start(
+        programs: &Programs,
+        namespace: &Netns,
+        program: &Path,
+        arguments: &[String],
+        log: &Path,
+        talk: bool,
+    ) -> Result<Self> {
+        let output = File::options()
+            .create(true)
+            .append(true)
+            .open(log)
+            .with_context(|| format!("the log {} cannot be written", log.display()))?;
+        let child = Command::new(&programs.lab)
+            .args(["tether", "ip", "netns", "exec", namespace.name()])
+            .arg(program)
+            .args(arguments)
+            .stdin(if talk { Stdio::piped() } else { Stdio::null() })
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("{} cannot be started", programs.lab.display()))?;
+        let name = program.file_name().unwrap_or(program.as_os_str()).to_string_lossy().into_owned();
+        Ok(Self { name, child, log: log.to_owned() })
+    }
+
+    /// Its standard input, if it was started to be talked to.
+    pub fn stdin(&mut self) -> Option<&mut ChildStdin> {
+        self.child.stdin.as_mut()
+    }
+
+    /// All it wrote so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("a pid is positive")?;
+        kill_process(pid, signal).with_context(|| format!("{} (pid {}) is gone", self.name, self.child.id()))
+    }
+
+    /// The exit status, if it has ended.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// Asks it to end, waits, and kills it if it does not; true if it ended by itself.
+    pub fn stop(&mut self) -> bool {
+        if self.ended().is_some() {
+            return true;
+        }
+        // A stopped process handles no SIGTERM.
+        let _ = self.signal(Signal::TERM).and_then(|()| self.signal(Signal::CONT));
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if self.ended().is_some() {
+                return true;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        self.kill();
+        false
+    }
+
+    /// Kills it without a word.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Tethered {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// `colo-lab tether PROGRAM ARGUMENTS…`: becomes the program, which the kernel will end when the thread
+/// that started it does. Returns only if the program cannot be started.
+pub fn tether(program: &[String]) -> Result<()> {
+    let (name, arguments) = program.split_first().context("tether needs a program")?;
+    set_parent_process_death_signal(Some(Signal::TERM))?;
+    Err(Command::new(name).args(arguments).exec()).with_context(|| format!("{name} cannot be started"))
+}

@@ -1,0 +1,92 @@
+//! Everything but the agents: the namespaces, the two replicas in them, and a directory for logs.
+
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use tempfile::TempDir;
+
+use super::{
+    child::{Programs, Tethered},
+    replica::{READY, TAKEN},
+    topology::{Host, Topology},
+};
+
+/// How long a replica may take to say that it serves, or that it has taken a command.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A replica running in a guest.
+#[derive(Debug)]
+pub struct Replica {
+    /// The process, to be stopped and continued by tests.
+    pub process: Tethered,
+    commands: usize,
+}
+
+/// Namespaces with a replica in each guest. What is dropped first goes first: processes, namespaces, logs.
+#[derive(Debug)]
+pub struct Stage {
+    /// The replica that the client hears.
+    pub primary: Replica,
+    /// The replica that only the comparator hears.
+    pub secondary: Replica,
+    /// The namespaces.
+    pub topology: Topology,
+    /// The programs.
+    pub programs: Programs,
+    directory: TempDir,
+}
+
+impl Stage {
+    /// Makes the namespaces and starts both replicas; they serve when this returns.
+    pub fn new(programs: &Programs) -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("colo-lab-").tempdir()?;
+        let topology = Topology::new()?;
+        let primary =
+            Replica::start(programs, &topology.primary, &directory.path().join("replica-primary.log"))?;
+        let secondary =
+            Replica::start(programs, &topology.secondary, &directory.path().join("replica-secondary.log"))?;
+        Ok(Self { primary, secondary, topology, programs: programs.clone(), directory })
+    }
+
+    /// A path in the lab's directory, which goes with it.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+}
+
+impl Replica {
+    fn start(programs: &Programs, host: &Host, log: &Path) -> Result<Self> {
+        let process =
+            Tethered::start(programs, &host.guest, &programs.lab, &["serve".to_owned()], log, true)?;
+        let mut replica = Self { process, commands: 0 };
+        replica.wait_for(READY, 1)?;
+        Ok(replica)
+    }
+
+    /// From now on this replica answers a download of `path` with one other byte at `offset` of the body.
+    pub fn differ(&mut self, path: &str, offset: u64) -> Result<()> {
+        let stdin = self.process.stdin().context("a replica is talked to on its standard input")?;
+        writeln!(stdin, "differ {path} {offset}")?;
+        self.commands += 1;
+        self.wait_for(TAKEN, self.commands)
+    }
+
+    fn wait_for(&mut self, line: &str, times: usize) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let log = self.process.log();
+            if log.lines().filter(|said| *said == line).count() >= times {
+                return Ok(());
+            }
+            if self.process.ended().is_some() || Instant::now() > deadline {
+                bail!("the replica did not say {line:?} within {PATIENCE:?}; it said:\n{log}");
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}

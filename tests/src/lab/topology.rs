@@ -1,0 +1,139 @@
+//! The namespaces of the lab and the wires between them.
+//!
+//! ```text
+//!  client:  br0 192.0.2.1  2001:db8::1          the client, its switch and the point of capture
+//!            ├ up-primary ──── uplink0 :primary host:   guest0 ──── eth0 192.0.2.2  2001:db8::2  primary guest
+//!            └ up-secondary ── uplink0 :secondary host: guest0 ──── eth0 192.0.2.2  2001:db8::2  secondary guest
+//!  primary host: link0 10.99.0.1 ──── 10.99.0.2 link0 :secondary host
+//! ```
+//!
+//! A guest is a real Linux TCP stack behind a veth; `guest0`, the host's end of it, is what a tap is to a VM. Both
+//! guests have one MAC address and the same IP addresses. What each would send by a timer of its own (address
+//! detection, router solicitation) is off; neighbour discovery and multicast reports stay. The hosts
+//! themselves say nothing on the client's network.
+
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::netns::Netns;
+
+/// The host's end of the guest's wire: `--guest`.
+pub const GUEST: &str = "guest0";
+/// The host's interface toward the client: `--uplink`.
+pub const UPLINK: &str = "uplink0";
+/// The client's end of the primary host's uplink: where a capture sees what left.
+pub const CAPTURE: &str = "up-primary";
+/// The MAC address of both guests.
+pub const GUEST_MAC: [u8; 6] = [0x02, 0xc0, 0x10, 0x00, 0x00, 0x02];
+/// The link's address on the primary host.
+pub const LINK_PRIMARY: &str = "10.99.0.1";
+/// The link's address on the secondary host.
+pub const LINK_SECONDARY: &str = "10.99.0.2";
+/// The guests' IPv4 address (RFC 5737).
+pub const SERVER_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
+/// The guests' IPv6 address (RFC 3849).
+pub const SERVER_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2));
+
+/// One host: its own namespace and its guest's.
+#[derive(Debug)]
+pub struct Host {
+    /// Where the agent runs.
+    pub netns: Netns,
+    /// Where the replica runs.
+    pub guest: Netns,
+}
+
+/// All namespaces of a lab; they go when it does.
+#[derive(Debug)]
+pub struct Topology {
+    /// The client and its switch.
+    pub client: Netns,
+    /// The host of the replica that the client hears.
+    pub primary: Host,
+    /// The host of the replica that only the comparator hears.
+    pub secondary: Host,
+}
+
+impl Topology {
+    /// Makes the namespaces and joins them. Nothing forwards between a guest and its uplink yet: that is the
+    /// agents' work, or [`Topology::forward_plain`]'s.
+    pub fn new() -> Result<Self> {
+        let client = Netns::new("colo-client")?;
+        quiet_ipv6(&client, false)?;
+        client.run("ip link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0")?;
+        let primary = Host::new("colo-primary")?;
+        let secondary = Host::new("colo-secondary")?;
+        for (host, port) in [(&primary, CAPTURE), (&secondary, "up-secondary")] {
+            host.netns.veth(UPLINK, &client, port)?;
+            in_band_tags(&host.netns, UPLINK)?;
+            in_band_tags(&client, port)?;
+            set(&client, &format!("net/ipv6/conf/{port}/disable_ipv6"), "1")?;
+            client.run(&format!("ip link set {port} master br0"))?;
+        }
+        client.run("ip link set br0 up")?;
+        client.run("ip addr add 192.0.2.1/24 dev br0")?;
+        client.run("ip addr add 2001:db8::1/64 dev br0 nodad")?;
+        primary.netns.veth("link0", &secondary.netns, "link0")?;
+        primary.netns.run(&format!("ip addr add {LINK_PRIMARY}/24 dev link0"))?;
+        secondary.netns.run(&format!("ip addr add {LINK_SECONDARY}/24 dev link0"))?;
+        Ok(Self { client, primary, secondary })
+    }
+
+    /// Puts a plain kernel bridge where the primary's agent would be: what the lab does with nobody between.
+    pub fn forward_plain(&self) -> Result<()> {
+        let host = &self.primary.netns;
+        host.run("ip link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0")?;
+        for interface in [GUEST, UPLINK] {
+            host.run(&format!("ip link set {interface} master br0"))?;
+        }
+        host.run("ip link set br0 up")?;
+        Ok(())
+    }
+}
+
+impl Host {
+    fn new(name: &str) -> Result<Self> {
+        let netns = Netns::new(name)?;
+        quiet_ipv6(&netns, true)?;
+        let guest = Netns::new(&format!("{name}-guest"))?;
+        quiet_ipv6(&guest, false)?;
+        netns.veth(GUEST, &guest, "eth0")?;
+        in_band_tags(&netns, GUEST)?;
+        in_band_tags(&guest, "eth0")?;
+        let mac = GUEST_MAC.map(|byte| format!("{byte:02x}")).join(":");
+        guest.run(&format!("ip link set eth0 address {mac}"))?;
+        guest.run("ip addr add 192.0.2.2/24 dev eth0")?;
+        guest.run("ip addr add 2001:db8::2/64 dev eth0 nodad")?;
+        set(&guest, "net/core/somaxconn", "4096")?;
+        set(&guest, "net/ipv4/tcp_max_syn_backlog", "4096")?;
+        Ok(Self { netns, guest })
+    }
+}
+
+/// VLAN tags stay in the frame instead of beside it, where an XDP program sees them.
+fn in_band_tags(namespace: &Netns, interface: &str) -> Result<()> {
+    namespace.run(&format!("ethtool -K {interface} txvlan off rxvlan off"))?;
+    Ok(())
+}
+
+/// For interfaces yet to come: no address detection, no router solicitation, no autoconfiguration, or no
+/// IPv6 at all.
+fn quiet_ipv6(namespace: &Netns, disable: bool) -> Result<()> {
+    let mut settings =
+        vec![("accept_dad", "0"), ("dad_transmits", "0"), ("accept_ra", "0"), ("autoconf", "0")];
+    settings.extend([("router_solicitations", "0"), ("disable_ipv6", if disable { "1" } else { "0" })]);
+    for (name, value) in settings {
+        set(namespace, &format!("net/ipv6/conf/default/{name}"), value)?;
+    }
+    Ok(())
+}
+
+/// Sets one sysctl of a namespace.
+fn set(namespace: &Netns, name: &str, value: &str) -> Result<()> {
+    let path = format!("/proc/sys/{name}");
+    namespace.enter(|| fs::write(&path, value)).with_context(|| format!("{path} = {value}"))
+}

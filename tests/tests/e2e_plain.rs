@@ -1,0 +1,53 @@
+//! The lab itself: with a plain kernel bridge in the agents' place every load gets every byte right, and a
+//! replica that differs is seen. What fails with the agents between and passes here is theirs.
+
+use std::{
+    path::PathBuf,
+    sync::atomic::AtomicBool,
+    time::{Duration, Instant},
+};
+
+use colo_tests::lab::{
+    child::Programs,
+    load::{self, Load, Work},
+    stage::Stage,
+    topology::{SERVER_V4, SERVER_V6},
+};
+
+fn programs() -> Programs {
+    let lab = PathBuf::from(env!("CARGO_BIN_EXE_colo-lab"));
+    Programs { colo: lab.with_file_name("colo"), lab }
+}
+
+#[test]
+fn every_load_gets_every_byte_right_and_a_difference_is_seen() {
+    let mut stage = Stage::new(&programs()).unwrap();
+    stage.topology.forward_plain().unwrap();
+
+    let mut loads = Vec::new();
+    for server in [SERVER_V4, SERVER_V6] {
+        for (name, work) in [
+            ("download", Work::Download { length: 2 << 20, close: false }),
+            ("download, close", Work::Download { length: 64 << 10, close: true }),
+            ("upload", Work::Upload { length: 2 << 20 }),
+            ("lines", Work::Lines { length: 1024, pause: Duration::ZERO }),
+            ("idle", Work::Lines { length: 1, pause: Duration::from_millis(300) }),
+            ("short", Work::Short { length: 1 }),
+            ("datagrams", Work::Echo { length: 512 }),
+            ("fragments", Work::Echo { length: 8000 }),
+        ] {
+            loads.push(Load { at_most: 4, ..Load::once(name, server, work) });
+        }
+    }
+    let end = Instant::now() + Duration::from_secs(60);
+    for outcome in load::run(&stage.topology.client, &loads, end, &AtomicBool::new(false)) {
+        assert_eq!((outcome.done, outcome.failed), (4, 0), "{outcome:?}");
+    }
+
+    let length = 100_000;
+    stage.primary.differ(&load::path(0, length), 99_999).unwrap();
+    let download = Load::once("differing", SERVER_V4, Work::Download { length, close: true });
+    let outcomes = load::run(&stage.topology.client, &[download], end, &AtomicBool::new(false));
+    assert_eq!((outcomes[0].done, outcomes[0].failed), (0, 1), "{outcomes:?}");
+    assert!(outcomes[0].failures[0].contains("SHA-256"), "{outcomes:?}");
+}
