@@ -1,4 +1,5 @@
 //! The colo agent as a library.
 
+pub mod link;
 pub mod mono;
 pub mod wire;
