@@ -1,0 +1,135 @@
+//! `cargo xtask ci`: what continuous integration runs. Every step runs even if an earlier one failed, except that
+//! nothing runs without the set-up; a table at the end says what took how long and what failed.
+
+mod licences;
+mod readme;
+mod rules;
+mod source;
+
+use std::fmt::Write as _;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use crate::setup::{self, Purpose};
+use crate::{build, command};
+
+/// A step: what it is called in the table, and what it does.
+struct Step {
+    name: &'static str,
+    run: fn() -> Result<()>,
+}
+
+/// Cheap steps first, so that a slip is known within seconds.
+const STEPS: &[Step] = &[
+    Step { name: "format", run: format },
+    Step { name: "house rules", run: rules::check },
+    Step { name: "licences", run: licences::check },
+    Step { name: "clippy", run: clippy },
+    Step { name: "build", run: || build::build(false) },
+    Step { name: "README", run: readme::check },
+    Step { name: "BTF", run: btf },
+    Step { name: "tests", run: readme_tests },
+];
+
+/// In the name of the tests that show the kernel the object's BTF.
+const BTF_TEST: &str = "btf";
+
+/// A step's fate.
+struct Outcome {
+    name: &'static str,
+    took: Duration,
+    passed: bool,
+}
+
+/// Runs all steps and fails if one did.
+pub fn run() -> Result<()> {
+    command::require_root("ci", &[], "it runs the tests, which make network namespaces")?;
+    let started = Instant::now();
+    setup::ensure(Purpose::Test)?;
+    ensure_components()?;
+    let mut outcomes = vec![Outcome { name: "set-up", took: started.elapsed(), passed: true }];
+    for step in STEPS {
+        let started = Instant::now();
+        let result = (step.run)();
+        if let Err(error) = &result {
+            eprintln!("error: {}: {error:#}", step.name);
+        }
+        outcomes.push(Outcome { name: step.name, took: started.elapsed(), passed: result.is_ok() });
+    }
+    eprint!("{}", table(&outcomes));
+    let failed: Vec<&str> =
+        outcomes.iter().filter(|outcome| !outcome.passed).map(|outcome| outcome.name).collect();
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+fn table(outcomes: &[Outcome]) -> String {
+    let mut table = format!("\n{:<14}{:>8}  result\n", "step", "seconds");
+    for Outcome { name, took, passed } in outcomes {
+        let result = if *passed { "ok" } else { "FAILED" };
+        let _ = writeln!(table, "{name:<14}{:>8.1}  {result}", took.as_secs_f64());
+    }
+    table
+}
+
+/// rustfmt and clippy come with most toolchains; where they are missing rustup can add them.
+fn ensure_components() -> Result<()> {
+    for component in ["fmt", "clippy"] {
+        let mut probe = command::cargo();
+        probe.args([component, "--version"]);
+        if probe.output().is_ok_and(|output| output.status.success()) {
+            continue;
+        }
+        let name = if component == "fmt" { "rustfmt" } else { component };
+        let mut add = Command::new("rustup");
+        add.args(["component", "add", name]);
+        command::run(name, &mut add, "add the component to the active toolchain, or use one that has it")?;
+    }
+    Ok(())
+}
+
+fn format() -> Result<()> {
+    let mut cargo = command::cargo();
+    cargo.args(["fmt", "--all", "--check"]);
+    command::run("format", &mut cargo, "`cargo fmt --all` mends it")
+}
+
+fn clippy() -> Result<()> {
+    let mut cargo = command::cargo();
+    cargo.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
+    command::run("clippy", &mut cargo, "each lint above says what it wants")
+}
+
+/// The kernel must take the object's BTF: without it what needs a program's BTF fails, and only there.
+fn btf() -> Result<()> {
+    let test = || {
+        let mut cargo = command::cargo();
+        cargo.args(["test", "--package", "colo-tests", BTF_TEST]);
+        cargo
+    };
+    // A filter that matches nothing would pass.
+    let listed = command::output("BTF", test().args(["--", "--list"]), "it must build")?;
+    if !listed.lines().any(|line| line.ends_with(": test")) {
+        bail!("no test of colo-tests has `{BTF_TEST}` in its name");
+    }
+    command::run(
+        "BTF",
+        &mut test(),
+        "bpf-linker before 0.13 writes BTF that the kernel refuses: `cargo xtask setup`",
+    )
+}
+
+/// What the README tells to run is what is run.
+fn readme_tests() -> Result<()> {
+    let line = readme::test_command()?;
+    let mut cargo = command::cargo();
+    cargo.args(line.split_whitespace().skip(1));
+    command::run("tests", &mut cargo, "the failing tests are named above")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,27 @@
+//! `cargo xtask run`: the lab, or the agent on given interfaces. Always optimised: what is shown is what is shipped.
+
+use anyhow::Result;
+
+use crate::command;
+use crate::setup::{self, Purpose};
+use crate::{build, build::program};
+
+/// Sets up, builds, and becomes the lab or the agent. Nothing of this process is left, so Ctrl-C is theirs.
+pub fn run(args: &[String]) -> Result<()> {
+    setup::ensure(Purpose::Lab)?;
+    build::build(true)?;
+    if is_agent(args) {
+        return command::become_as_root(&program("colo", true), args);
+    }
+    let mut lab = vec!["run".to_owned()];
+    lab.extend_from_slice(args);
+    command::become_as_root(&program("colo-lab", true), &lab)
+}
+
+/// A first word without a dash is a subcommand of colo; all else is for the lab.
+fn is_agent(args: &[String]) -> bool {
+    args.first().is_some_and(|first| !first.starts_with('-'))
+}
+
+#[cfg(test)]
+mod tests;

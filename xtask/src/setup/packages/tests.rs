@@ -1,0 +1,42 @@
+use super::*;
+
+fn names(packages: &[&Package]) -> Vec<&'static str> {
+    packages.iter().map(|package| package.name).collect()
+}
+
+#[test]
+fn a_purpose_asks_only_for_what_it_needs() {
+    let build = names(&wanted(Purpose::Build, Toolchain::Linked));
+    assert!(build.contains(&"rustc-web") && build.contains(&"llvm-22-dev") && !build.contains(&"iproute2"));
+    let lab = names(&wanted(Purpose::Lab, Toolchain::Linked));
+    assert!(lab.contains(&"iproute2") && !lab.contains(&"qemu-system-x86"));
+    let bench = names(&wanted(Purpose::Bench, Toolchain::Linked));
+    assert!(bench.contains(&"qemu-system-x86") && !bench.contains(&"bpftool"));
+    assert_eq!(wanted(Purpose::Test, Toolchain::Linked).len(), PACKAGES.len());
+}
+
+#[test]
+fn a_nightly_needs_no_compiler_from_debian() {
+    let build = names(&wanted(Purpose::Build, Toolchain::Nightly));
+    assert!(!build.contains(&"rustc-web") && !build.contains(&"rust-web-src") && build.contains(&"gcc"));
+}
+
+#[test]
+fn unknown_removed_and_half_installed_packages_are_missing() {
+    let listing =
+        "installed gcc\nconfig-files libc6-dev\nhalf-installed ca-certificates\nnot-installed rustc-web\n";
+    let missing = names(&not_installed(wanted(Purpose::Build, Toolchain::Linked), listing));
+    assert_eq!(
+        missing,
+        ["libc6-dev", "ca-certificates", "rustc-web", "cargo-web", "rust-web-src", "llvm-22-dev"]
+    );
+}
+
+#[test]
+fn every_package_is_installed_in_one_command() {
+    let packages: Vec<&Package> = PACKAGES.iter().collect();
+    let lines: Vec<String> = commands(&packages).iter().map(command::shown).collect();
+    assert_eq!(lines[0], "apt-get update");
+    assert!(lines[1].starts_with("DEBIAN_FRONTEND=noninteractive apt-get install --yes"), "{}", lines[1]);
+    assert!(PACKAGES.iter().all(|package| lines[1].contains(package.name)));
+}

@@ -1,0 +1,60 @@
+use super::*;
+
+fn plan(missing: usize, toolchain: Toolchain, linker: Linker, on_debian: bool) -> Plan {
+    // Any packages will do: which ones are missing is the business of `packages`.
+    let missing = packages::wanted(Purpose::Test, Toolchain::Linked).into_iter().take(missing).collect();
+    Plan::new(missing, toolchain, linker, on_debian)
+}
+
+#[test]
+fn nothing_missing_is_nothing_to_do() {
+    for toolchain in [Toolchain::Nightly, Toolchain::Linked, Toolchain::NoRustup] {
+        assert!(plan(0, toolchain, Linker::Version(0, 13, 0), true).steps.is_empty(), "{toolchain:?}");
+    }
+}
+
+#[test]
+fn packages_come_before_what_is_built_with_them() {
+    let plan = plan(2, Toolchain::Unlinked, Linker::Absent, true);
+    assert!(matches!(
+        plan.steps[..],
+        [Step::Packages(_), Step::LinkToolchain, Step::Linker { on_debian: true, .. }]
+    ));
+    assert_eq!(plan.refusal(true), None);
+    let script = plan.script(true);
+    let lines: Vec<&str> = script.lines().map(str::trim).collect();
+    assert_eq!(lines[0], "apt-get update");
+    assert_eq!(lines[2], "rustup toolchain link debian /usr");
+    assert!(lines[3].contains("cargo install"), "{script}");
+}
+
+#[test]
+fn without_root_packages_are_refused_and_the_rest_is_not() {
+    let with_packages = plan(1, Toolchain::Linked, Linker::Absent, true);
+    assert_eq!(with_packages.refusal(false), Some("installing packages needs root"));
+    let script = with_packages.script(false);
+    assert!(script.contains("    sudo apt-get update\n"), "{script}");
+    assert!(script.contains("    sudo DEBIAN_FRONTEND=noninteractive apt-get install"), "{script}");
+    assert!(!script.contains("sudo LLVM_PREFIX"), "{script}");
+    assert_eq!(plan(0, Toolchain::Unlinked, Linker::Absent, true).refusal(false), None);
+}
+
+#[test]
+fn another_system_is_told_and_never_touched() {
+    let plan = plan(2, Toolchain::Unlinked, Linker::Version(0, 10, 1), false);
+    assert!(plan.refusal(true).is_some());
+    assert!(plan.steps.iter().all(|step| !matches!(step, Step::Packages(_) | Step::LinkToolchain)));
+    let script = plan.script(true);
+    assert!(script.contains("rustup toolchain install nightly --component rust-src"), "{script}");
+    assert!(script.contains("cargo install --locked --force bpf-linker@0.13.0\n"), "{script}");
+}
+
+#[test]
+fn every_step_says_why() {
+    for on_debian in [true, false] {
+        for step in plan(3, Toolchain::Unlinked, Linker::Broken("no LLVM".into()), on_debian).steps {
+            let explained = step.explained();
+            assert!(explained.lines().all(|line| line.len() > 30), "{explained}");
+        }
+    }
+}
