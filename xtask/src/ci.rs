@@ -7,7 +7,6 @@ mod rules;
 mod source;
 
 use std::fmt::Write as _;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -85,7 +84,7 @@ fn ensure_components() -> Result<()> {
             continue;
         }
         let name = if component == "fmt" { "rustfmt" } else { component };
-        let mut add = Command::new("rustup");
+        let mut add = command::program("rustup");
         add.args(["component", "add", name]);
         command::run(name, &mut add, "add the component to the active toolchain, or use one that has it")?;
     }

@@ -69,6 +69,11 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
     })
 }
 
+/// A program by its bare name, wherever [`find_program`] sees it.
+pub fn program(name: &str) -> Command {
+    Command::new(find_program(name).unwrap_or_else(|| name.into()))
+}
+
 /// Whether this process is root.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
@@ -84,8 +89,9 @@ pub fn shown(command: &Command) -> String {
         }
     }
     let program = Path::new(command.get_program());
-    // rustup's cargo is a long path; what one types is its name.
-    let name = program.file_name().filter(|name| *name == "cargo").unwrap_or(program.as_os_str());
+    // A toolchain's cargo has a long path; what one types is its name.
+    let bare = |name: &&OsStr| ["cargo", "rustup", "rustc"].iter().any(|tool| name == tool);
+    let name = program.file_name().filter(bare).unwrap_or(program.as_os_str());
     words.push(quoted(name));
     words.extend(command.get_args().map(quoted));
     words.join(" ")

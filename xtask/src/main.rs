@@ -19,7 +19,8 @@ use clap::{Parser, Subcommand};
 ///
 /// Toolchain: a nightly that has the rust-src component is used as it is (as in the aya template); otherwise Debian's
 /// rustc-web with its library sources is linked into rustup as `debian` and builds the eBPF object. The user side is
-/// always built by the active toolchain. bpf-linker 0.13 or newer is needed either way.
+/// always built by the active toolchain. bpf-linker 0.13 or newer is needed either way: it is
+/// built against Debian's LLVM, or left to you beside a nightly, whose LLVM it must be able to read.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Cli {
@@ -48,9 +49,12 @@ enum Task {
     },
     /// Run every test of the workspace (root: they make network namespaces)
     Test {
-        /// Passed on to `cargo test`
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        /// Passed on to `cargo test`, as in `cargo xtask test -p colo-user -- --nocapture`
+        #[arg(allow_hyphen_values = true)]
         args: Vec<String>,
+        /// Passed on to the test programs
+        #[arg(last = true)]
+        test_args: Vec<String>,
     },
     /// Measure the engine, `colo compare` beside QEMU's colo-compare, and the hold path beside a bridge (root)
     Bench {
@@ -67,7 +71,7 @@ fn main() -> ExitCode {
         Task::Setup => setup::run(),
         Task::Build { release } => build::run(release),
         Task::Run { args } => run::run(&args),
-        Task::Test { args } => test::run(&args),
+        Task::Test { args, test_args } => test::run(&args, &test_args),
         Task::Bench { args } => bench::run(&args),
         Task::Ci => ci::run(),
     };

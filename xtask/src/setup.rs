@@ -74,7 +74,9 @@ enum Step {
     /// Outside of Debian: the operator installs a nightly with the library's sources.
     Nightly,
     /// Build and install bpf-linker.
-    Linker { found: Linker, on_debian: bool },
+    Linker(Linker),
+    /// Beside a nightly, or outside of Debian: the operator installs bpf-linker.
+    LinkerByHand(Linker),
 }
 
 /// What is to be done, in order.
@@ -102,7 +104,8 @@ impl Plan {
             Toolchain::Unlinked => steps.push(Step::Nightly),
         }
         if !linker.usable() {
-            steps.push(Step::Linker { found: linker, on_debian });
+            let ours = on_debian && toolchain != Toolchain::Nightly;
+            steps.push(if ours { Step::Linker(linker) } else { Step::LinkerByHand(linker) });
         }
         Plan { steps }
     }
@@ -112,7 +115,9 @@ impl Plan {
         self.steps.iter().find_map(|step| match step {
             Step::Packages(_) if !root => Some("installing packages needs root"),
             Step::Programs(_) | Step::Nightly => Some("this is not Debian, so nothing is installed"),
-            Step::Linker { on_debian: false, .. } => Some("this is not Debian, so nothing is installed"),
+            Step::LinkerByHand(_) => {
+                Some("bpf-linker must fit the LLVM of the compiler in use, so none is installed")
+            }
             _ => None,
         })
     }
@@ -147,7 +152,7 @@ impl Step {
             Step::Nightly => {
                 format!("  {:<16} builds the eBPF object: `core` is compiled for the BPF target\n", "nightly")
             }
-            Step::Linker { found, .. } => {
+            Step::Linker(found) | Step::LinkerByHand(found) => {
                 format!("  {:<16} links the eBPF object and makes its BTF ({found})\n", "bpf-linker")
             }
         }
@@ -162,7 +167,8 @@ impl Step {
             Step::Nightly => {
                 vec!["rustup toolchain install nightly --component rust-src".to_owned()]
             }
-            Step::Packages(_) | Step::LinkToolchain | Step::Linker { .. } => {
+            Step::LinkerByHand(_) => vec![linker::BY_HAND.to_owned()],
+            Step::Packages(_) | Step::LinkToolchain | Step::Linker(_) => {
                 let sudo = if matches!(self, Step::Packages(_)) && !root { "sudo " } else { "" };
                 self.commands().iter().map(|command| format!("{sudo}{}", command::shown(command))).collect()
             }
@@ -173,8 +179,8 @@ impl Step {
         match self {
             Step::Packages(packages) => packages::commands(packages),
             Step::LinkToolchain => vec![toolchain::link()],
-            Step::Linker { on_debian, .. } => vec![linker::install(*on_debian)],
-            Step::Programs(_) | Step::Nightly => Vec::new(),
+            Step::Linker(_) => vec![linker::install()],
+            Step::Programs(_) | Step::Nightly | Step::LinkerByHand(_) => Vec::new(),
         }
     }
 
@@ -182,8 +188,8 @@ impl Step {
         let (name, way_out) = match self {
             Step::Packages(_) => ("packages", packages::WAY_OUT),
             Step::LinkToolchain => ("toolchain", "`rustup toolchain list` shows what is there"),
-            Step::Linker { .. } => ("bpf-linker", linker::WAY_OUT),
-            Step::Programs(_) | Step::Nightly => return Ok(()),
+            Step::Linker(_) => ("bpf-linker", linker::WAY_OUT),
+            Step::Programs(_) | Step::Nightly | Step::LinkerByHand(_) => return Ok(()),
         };
         for mut command in self.commands() {
             command::run(name, &mut command, way_out)?;

@@ -1,7 +1,5 @@
 //! Licences of everything that is linked in: each dependency must be usable under one of the allowed ones.
 
-use std::process::Command;
-
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
@@ -37,7 +35,7 @@ struct Package {
 pub fn check() -> Result<()> {
     let host = command::output(
         "licences",
-        Command::new("rustc").args(["--print", "host-tuple"]),
+        command::program("rustc").args(["--print", "host-tuple"]),
         "is rustc there?",
     )?;
     let mut cargo = command::cargo();

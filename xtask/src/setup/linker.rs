@@ -72,14 +72,17 @@ fn parse(said: &str) -> Linker {
     version().unwrap_or_else(|| Linker::Broken(format!("it says {said:?} for its version")))
 }
 
-/// The command that builds it: against Debian's LLVM, or by its own defaults elsewhere.
-pub fn install(on_debian: bool) -> Command {
+/// What an operator does where it is not built against Debian's LLVM: it must be able to read what the nightly's
+/// LLVM writes, and the binary release carries the newest.
+pub const BY_HAND: &str =
+    "cargo binstall bpf-linker    # 0.13 or newer; cargo install cargo-binstall brings binstall";
+
+/// The command that builds it against Debian's LLVM, which is also that of Debian's compiler.
+pub fn install() -> Command {
     // Not in the workspace, whose configuration is not bpf-linker's.
     let mut install = command::cargo();
     install.current_dir("/").args(["install", "--locked", "--force", &format!("bpf-linker@{VERSION}")]);
-    if on_debian {
-        install.args(["--no-default-features", "--features", "llvm-22"]).env("LLVM_PREFIX", LLVM);
-    }
+    install.args(["--no-default-features", "--features", "llvm-22"]).env("LLVM_PREFIX", LLVM);
     install
 }
 

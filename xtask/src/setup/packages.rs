@@ -25,10 +25,8 @@ pub struct Package {
 enum Scope {
     /// Every build.
     Build,
-    /// A build whose eBPF compiler is Debian's.
+    /// A build whose eBPF compiler is Debian's, and with it bpf-linker's LLVM.
     DebianToolchain,
-    /// Building bpf-linker against Debian's LLVM.
-    Linker,
     /// Namespaces: lab, tests, benchmark.
     Net,
     /// Tests only.
@@ -59,7 +57,7 @@ const PACKAGES: &[Package] = &[
         Scope::DebianToolchain,
         "its library sources: `core` is built for the BPF target",
     ),
-    package("llvm-22-dev", None, Scope::Linker, "bpf-linker links against LLVM 22"),
+    package("llvm-22-dev", None, Scope::DebianToolchain, "bpf-linker links against LLVM 22"),
     package("iproute2", Some("ip"), Scope::Net, "namespaces, veth pairs and taps"),
     package("ethtool", Some("ethtool"), Scope::Net, "switches offloads off"),
     package("tcpdump", Some("tcpdump"), Scope::Test, "captures that tests compare with"),
@@ -102,7 +100,7 @@ pub fn missing(purpose: Purpose, toolchain: Toolchain) -> Result<Vec<&'static Pa
 /// All that a purpose needs with the given toolchain, installed or not.
 pub fn wanted(purpose: Purpose, toolchain: Toolchain) -> Vec<&'static Package> {
     let needed = |scope| match scope {
-        Scope::Build | Scope::Linker => true,
+        Scope::Build => true,
         Scope::DebianToolchain => toolchain != Toolchain::Nightly,
         Scope::Net => purpose != Purpose::Build,
         Scope::Test => purpose == Purpose::Test,

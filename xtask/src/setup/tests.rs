@@ -16,10 +16,7 @@ fn nothing_missing_is_nothing_to_do() {
 #[test]
 fn packages_come_before_what_is_built_with_them() {
     let plan = plan(2, Toolchain::Unlinked, Linker::Absent, true);
-    assert!(matches!(
-        plan.steps[..],
-        [Step::Packages(_), Step::LinkToolchain, Step::Linker { on_debian: true, .. }]
-    ));
+    assert!(matches!(plan.steps[..], [Step::Packages(_), Step::LinkToolchain, Step::Linker(Linker::Absent)]));
     assert_eq!(plan.refusal(true), None);
     let script = plan.script(true);
     let lines: Vec<&str> = script.lines().map(str::trim).collect();
@@ -46,7 +43,14 @@ fn another_system_is_told_and_never_touched() {
     assert!(plan.steps.iter().all(|step| !matches!(step, Step::Packages(_) | Step::LinkToolchain)));
     let script = plan.script(true);
     assert!(script.contains("rustup toolchain install nightly --component rust-src"), "{script}");
-    assert!(script.contains("cargo install --locked --force bpf-linker@0.13.0\n"), "{script}");
+    assert!(script.contains("cargo binstall bpf-linker"), "{script}");
+}
+
+#[test]
+fn beside_a_nightly_bpf_linker_is_left_to_the_operator() {
+    let plan = plan(0, Toolchain::Nightly, Linker::Absent, true);
+    assert_eq!(plan.steps, [Step::LinkerByHand(Linker::Absent)]);
+    assert!(plan.refusal(true).is_some_and(|reason| reason.contains("LLVM")));
 }
 
 #[test]

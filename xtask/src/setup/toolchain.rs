@@ -31,7 +31,7 @@ pub fn detect() -> Result<Toolchain> {
     if command::find_program("rustup").is_none() {
         return Ok(Toolchain::NoRustup);
     }
-    let mut list = Command::new("rustup");
+    let mut list = command::program("rustup");
     list.args(["toolchain", "list", "--verbose"]);
     let listing = command::output("toolchain", &mut list, "is rustup installed in full?")?;
     Ok(choose(&listing, |path| path.join(SOURCES).exists()))
@@ -60,7 +60,7 @@ fn choose(listing: &str, has_sources: impl Fn(&Path) -> bool) -> Toolchain {
 
 /// The command that makes Debian's compiler known to rustup.
 pub fn link() -> Command {
-    let mut link = Command::new("rustup");
+    let mut link = command::program("rustup");
     link.args(["toolchain", "link", NAME, "/usr"]);
     link
 }
