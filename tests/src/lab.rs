@@ -6,9 +6,13 @@
 //! what left toward the client, [`report`] is what a person reads, [`run`] joins them. The end-to-end tests
 //! use the same parts.
 
+pub mod agents;
+pub mod capture;
 pub mod child;
 pub mod content;
 pub mod load;
 pub mod replica;
+pub mod report;
+pub mod run;
 pub mod stage;
 pub mod topology;

@@ -1,10 +1,10 @@
 //! `colo-lab`: the light lab on this machine.
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
-use colo_tests::lab;
+use clap::{Parser, Subcommand, ValueEnum};
+use colo_tests::lab::{self, child::Programs, run::Plan};
 
 /// Two replicas of a server in network namespaces, the agents between them, and clients.
 #[derive(Debug, Parser)]
@@ -15,6 +15,21 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the lab: traffic, a divergence, a verdict; exit code 0 if all is as it must be
+    Run {
+        /// What the replicas are
+        #[arg(long, value_enum, default_value_t = Replicas::Namespaces)]
+        replicas: Replicas,
+        /// How long each of the two phases sends
+        #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u64).range(1..=3600))]
+        seconds: u64,
+        /// The agent's binary [default: `colo` beside this program]
+        #[arg(long, value_name = "PATH")]
+        release_binary: Option<PathBuf>,
+        /// Arguments for both agents, such as `-- --hold ringbuf`
+        #[arg(last = true)]
+        agent_arguments: Vec<String>,
+    },
     /// Serve as one replica until standard input ends
     #[command(hide = true)]
     Serve,
@@ -26,8 +41,20 @@ enum Command {
     },
 }
 
+/// What the replicas are.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Replicas {
+    /// A server on the Linux TCP stack of a network namespace
+    Namespaces,
+}
+
 fn main() -> Result<ExitCode> {
     match Arguments::parse().command {
+        Command::Run { replicas: Replicas::Namespaces, seconds, release_binary, agent_arguments } => {
+            let lab = std::env::current_exe()?;
+            let colo = release_binary.unwrap_or_else(|| lab.with_file_name("colo"));
+            lab::run::run(&Plan { seconds, programs: Programs { lab, colo }, agent_arguments })
+        }
         Command::Serve => lab::replica::serve(),
         Command::Tether { program } => lab::child::tether(&program).map(|()| ExitCode::FAILURE),
     }

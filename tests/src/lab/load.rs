@@ -6,8 +6,8 @@
 //! byte, an error or no answer within [`PATIENCE`] counts a failure and goes on with a new connection.
 
 use std::{
-    io::{self, BufRead as _, BufReader, ErrorKind, Read as _, Write as _},
-    net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
+    io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _},
+    net::{IpAddr, SocketAddr, UdpSocket},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
@@ -22,8 +22,10 @@ use super::{
 use crate::netns::Netns;
 
 mod http;
+mod patient;
 
 pub use http::{Http, Received, path};
+pub use patient::Patient;
 
 /// How long a worker waits for the next byte.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -160,7 +162,8 @@ pub fn run(client: &Netns, loads: &[Load], end: Instant, stop: &AtomicBool) -> V
 
 fn work(load: &Load, first_seed: u64, end: Instant, stop: &AtomicBool) -> Outcome {
     let mut outcome = Outcome { name: load.name, ..Outcome::default() };
-    let mut worker = Worker { server: load.server, work: load.work, http: None, lines: None, resent: 0 };
+    let mut worker =
+        Worker { server: load.server, work: load.work, http: None, lines: None, resent: 0, stop };
     let mut requests = 0;
     while requests < load.at_most && Instant::now() < end && !stop.load(Ordering::Relaxed) {
         let begun = Instant::now();
@@ -186,15 +189,16 @@ fn work(load: &Load, first_seed: u64, end: Instant, stop: &AtomicBool) -> Outcom
 
 /// One worker and the connection it keeps.
 #[derive(Debug)]
-struct Worker {
+struct Worker<'a> {
     server: IpAddr,
     work: Work,
-    http: Option<Http>,
-    lines: Option<BufReader<TcpStream>>,
+    http: Option<Http<'a>>,
+    lines: Option<BufReader<Patient<'a>>>,
     resent: u64,
+    stop: &'a AtomicBool,
 }
 
-impl Worker {
+impl<'a> Worker<'a> {
     /// One request; the bytes that were checked.
     fn request(&mut self, seed: u64) -> Result<u64> {
         match self.work {
@@ -213,45 +217,41 @@ impl Worker {
                 Ok(length)
             }
             Work::Lines { length, .. } => {
-                let mut lines = match self.lines.take() {
-                    Some(lines) => lines,
-                    None => BufReader::new(connect((self.server, LINES).into())?),
-                };
+                let mut lines = self.lines.take().map_or_else(|| self.lines(), Ok)?;
                 ask(&mut lines, seed, length)?;
                 self.lines = Some(lines);
                 Ok(length as u64)
             }
             Work::Short { length } => {
-                let mut lines = BufReader::new(connect((self.server, LINES).into())?);
+                let mut lines = self.lines()?;
                 ask(&mut lines, seed, length)?;
                 end(&mut lines)?;
                 Ok(length as u64)
             }
             Work::Echo { length } => {
-                let (sends, bytes) = echo((self.server, ECHO).into(), seed, length)?;
+                let (sends, bytes) = echo((self.server, ECHO).into(), seed, length, self.stop)?;
                 self.resent += u64::from(sends - 1);
                 Ok(bytes)
             }
         }
     }
 
-    fn http(&mut self) -> Result<Http> {
-        self.http.take().map_or_else(|| Http::connect((self.server, HTTP).into()), Ok)
+    fn http(&mut self) -> Result<Http<'a>> {
+        self.http.take().map_or_else(|| Http::connect((self.server, HTTP).into(), PATIENCE, self.stop), Ok)
+    }
+
+    fn lines(&self) -> Result<BufReader<Patient<'a>>> {
+        Ok(BufReader::new(connect((self.server, LINES).into(), PATIENCE, self.stop)?))
     }
 }
 
-/// Connects, with [`PATIENCE`] for this and for every read and write.
-fn connect(server: SocketAddr) -> Result<TcpStream> {
-    let stream =
-        TcpStream::connect_timeout(&server, PATIENCE).with_context(|| format!("connecting to {server}"))?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    Ok(stream)
+/// Connects from any port.
+fn connect(server: SocketAddr, patience: Duration, stop: &AtomicBool) -> Result<Patient<'_>> {
+    Patient::connect(0, server, patience, stop).with_context(|| format!("connecting to {server}"))
 }
 
 /// One request of the line protocol.
-fn ask(lines: &mut BufReader<TcpStream>, seed: u64, length: usize) -> Result<()> {
+fn ask(lines: &mut BufReader<Patient<'_>>, seed: u64, length: usize) -> Result<()> {
     lines.get_mut().write_all(format!("{seed} {length}\n").as_bytes())?;
     let mut answer = vec![0; length + 1];
     lines.read_exact(&mut answer).context("waiting for a line")?;
@@ -263,18 +263,16 @@ fn ask(lines: &mut BufReader<TcpStream>, seed: u64, length: usize) -> Result<()>
 }
 
 /// Ends a connection from this side and waits for the other side's end.
-fn end(lines: &mut BufReader<TcpStream>) -> Result<()> {
-    lines.get_ref().shutdown(std::net::Shutdown::Write)?;
+fn end(lines: &mut BufReader<Patient<'_>>) -> Result<()> {
+    lines.get_ref().finish()?;
     let rest = lines.fill_buf().context("waiting for the end of the connection")?.len();
     ensure!(rest == 0, "{rest} bytes too many");
     Ok(())
 }
 
 /// One datagram there and back: how often it was sent, and the bytes checked.
-fn echo(server: SocketAddr, seed: u64, length: usize) -> Result<(u32, u64)> {
-    let any: IpAddr =
-        if server.is_ipv4() { [0, 0, 0, 0].into() } else { std::net::Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind((any, 0))?;
+fn echo(server: SocketAddr, seed: u64, length: usize, stop: &AtomicBool) -> Result<(u32, u64)> {
+    let socket = UdpSocket::bind((patient::unspecified(server), 0))?;
     socket.connect(server)?;
     socket.set_read_timeout(Some(RESEND_AFTER))?;
     let datagram = content::bytes(seed, length);
@@ -288,16 +286,11 @@ fn echo(server: SocketAddr, seed: u64, length: usize) -> Result<(u32, u64)> {
                 check.against(seed, length as u64)?;
                 return Ok((sends, length as u64));
             }
-            Err(error) if is_timeout(&error) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock && !stop.load(Ordering::Relaxed) => {}
             Err(error) => return Err(error).context("waiting for a datagram"),
         }
     }
     bail!("no answer to {SENDS} datagrams of {length} bytes")
-}
-
-/// Whether a read or write ended because its time was over.
-pub fn is_timeout(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 
 #[cfg(test)]

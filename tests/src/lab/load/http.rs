@@ -2,14 +2,16 @@
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    net::SocketAddr,
+    sync::atomic::AtomicBool,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
 
 use super::{
     super::content::{self, CHUNK, Check},
-    connect,
+    Patient,
 };
 
 /// What has arrived of one answer, also when it does not arrive whole.
@@ -23,19 +25,26 @@ pub struct Received {
 
 /// One HTTP/1.1 connection.
 #[derive(Debug)]
-pub struct Http {
-    stream: BufReader<TcpStream>,
+pub struct Http<'a> {
+    stream: BufReader<Patient<'a>>,
 }
 
-impl Http {
-    /// Connects.
-    pub fn connect(server: SocketAddr) -> Result<Self> {
-        Ok(Self { stream: BufReader::with_capacity(CHUNK, connect(server)?) })
+impl<'a> Http<'a> {
+    /// Connects within `patience`, which is also how long a later wait may take.
+    pub fn connect(server: SocketAddr, patience: Duration, stop: &'a AtomicBool) -> Result<Self> {
+        Self::connect_from(0, server, patience, stop)
     }
 
-    /// The connection itself, for its addresses and time limits.
-    pub fn stream(&self) -> &TcpStream {
-        self.stream.get_ref()
+    /// As [`Http::connect`], from the client's port `port`; 0 is any.
+    pub fn connect_from(
+        port: u16,
+        server: SocketAddr,
+        patience: Duration,
+        stop: &'a AtomicBool,
+    ) -> Result<Self> {
+        let stream = Patient::connect(port, server, patience, stop)
+            .with_context(|| format!("connecting to {server}"))?;
+        Ok(Self { stream: BufReader::with_capacity(CHUNK, stream) })
     }
 
     /// Downloads `length` bytes of stream `seed` and checks them.

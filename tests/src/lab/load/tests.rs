@@ -8,6 +8,12 @@ use super::{
     *,
 };
 
+static NEVER: AtomicBool = AtomicBool::new(false);
+
+fn http(server: SocketAddr) -> Http<'static> {
+    Http::connect(server, PATIENCE, &NEVER).unwrap()
+}
+
 /// A replica's HTTP service on loopback, made to differ at `(path, offset)`.
 fn http_server(differ: Option<(String, u64)>) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -20,7 +26,7 @@ fn http_server(differ: Option<(String, u64)>) -> SocketAddr {
 
 #[test]
 fn a_download_and_an_upload_share_a_connection() {
-    let mut http = Http::connect(http_server(None)).unwrap();
+    let mut http = http(http_server(None));
     http.download(1, 300_000, false).unwrap();
     http.upload(2, 300_000).unwrap();
     http.download(3, 0, false).unwrap();
@@ -29,7 +35,7 @@ fn a_download_and_an_upload_share_a_connection() {
 
 #[test]
 fn one_corrupted_byte_of_a_download_is_seen() {
-    let mut http = Http::connect(http_server(Some((path(1, 300_000), 299_999)))).unwrap();
+    let mut http = http(http_server(Some((path(1, 300_000), 299_999))));
     http.download(2, 300_000, false).unwrap();
     let error = http.download(1, 300_000, false).unwrap_err().to_string();
     assert!(error.contains("SHA-256"), "{error}");
@@ -53,7 +59,7 @@ fn one_corrupted_byte_of_an_upload_is_seen() {
         let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 65\r\n\r\n{}\n", check.hash());
         stream.get_mut().write_all(answer.as_bytes()).unwrap();
     });
-    let error = Http::connect(address).unwrap().upload(1, 1000).unwrap_err().to_string();
+    let error = http(address).upload(1, 1000).unwrap_err().to_string();
     server.join().unwrap();
     assert!(error.contains("the server got"), "{error}");
 }
@@ -70,7 +76,7 @@ fn a_truncated_download_says_how_far_it_came() {
         stream.write_all(&content::bytes(1, 400)).unwrap();
     });
     let mut received = Received::default();
-    let error = Http::connect(address).unwrap().download_counted(1, 1000, false, &mut received).unwrap_err();
+    let error = http(address).download_counted(1, 1000, false, &mut received).unwrap_err();
     server.join().unwrap();
     assert_eq!(received, Received { head: 41, body: 400 });
     assert!(error.to_string().contains("400 bytes arrived where 1000 were due"), "{error}");
@@ -81,7 +87,7 @@ fn lines_are_checked() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || accept(&listener, |stream| serve_lines(&stream)));
-    let mut lines = BufReader::new(connect(address).unwrap());
+    let mut lines = BufReader::new(connect(address, PATIENCE, &NEVER).unwrap());
     ask(&mut lines, 5, 1).unwrap();
     ask(&mut lines, 6, 1024).unwrap();
     end(&mut lines).unwrap();
@@ -96,7 +102,7 @@ fn lines_are_checked() {
         stream.write_all(&answer).unwrap();
         thread::sleep(PATIENCE);
     });
-    assert!(ask(&mut BufReader::new(connect(address).unwrap()), 5, 8).is_err());
+    assert!(ask(&mut BufReader::new(connect(address, PATIENCE, &NEVER).unwrap()), 5, 8).is_err());
 }
 
 #[test]
@@ -111,8 +117,8 @@ fn one_corrupted_byte_of_a_datagram_is_seen() {
             socket.send_to(&buffer[..length], from).unwrap();
         }
     });
-    assert_eq!(echo(address, 1, 2000).unwrap(), (1, 2000));
-    assert!(echo(address, 1, 2000).is_err());
+    assert_eq!(echo(address, 1, 2000, &NEVER).unwrap(), (1, 2000));
+    assert!(echo(address, 1, 2000, &NEVER).is_err());
 }
 
 #[test]
@@ -122,4 +128,16 @@ fn percentiles_are_of_the_sorted_latencies() {
     assert_eq!(outcome.percentile(50), Duration::from_millis(50));
     assert_eq!(outcome.percentile(99), Duration::from_millis(99));
     assert_eq!(Outcome::default().percentile(99), Duration::ZERO);
+}
+
+#[test]
+fn a_wait_ends_when_patience_does_or_the_lab_is_stopped() {
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = silent.local_addr().unwrap();
+    let error =
+        Http::connect(address, Duration::from_millis(50), &NEVER).unwrap().download(1, 1, true).unwrap_err();
+    assert!(format!("{error:#}").contains("nothing for 50ms"), "{error:#}");
+    let stopped = AtomicBool::new(true);
+    let error = Http::connect(address, PATIENCE, &stopped).unwrap().download(1, 1, true).unwrap_err();
+    assert!(format!("{error:#}").contains("the lab was stopped"), "{error:#}");
 }

@@ -1,0 +1,300 @@
+//! `colo-lab run`: traffic while the replicas agree, then a divergence, then the verdict.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{
+    agents::{Agents, Options, Role, Status},
+    capture::Capture,
+    child::Programs,
+    load::{self, Http, Load, Outcome, Received, Work},
+    replica::HTTP,
+    report::{self, Live, Verdict},
+    stage::Stage,
+    topology::{SERVER_V4, SERVER_V6},
+};
+
+/// What `colo-lab run` was asked.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// How long each of the two phases sends.
+    pub seconds: u64,
+    /// The programs.
+    pub programs: Programs,
+    /// Arguments for both agents.
+    pub agent_arguments: Vec<String>,
+}
+
+/// Set when the lab shall end early.
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// On two busy cores a replica may be off its processor for this long, in milliseconds.
+const WAIT_MIN: &str = "500";
+/// Bytes of the reply that will differ.
+const REPLY: u64 = 8 << 20;
+/// Where in it the secondary's replica says another byte.
+const DIFFERS_AT: u64 = 5_000_000;
+/// Its seed; no load uses one this large.
+const REPLY_SEED: u64 = 0xd1ff_e500_0000_0000;
+/// How long the client of that reply waits for a byte that never comes.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(4);
+
+/// Runs the lab. Whatever happens, nothing is left when this returns.
+pub fn run(plan: &Plan) -> Result<ExitCode> {
+    ensure!(rustix::process::geteuid().is_root(), "network namespaces and XDP need root; try sudo");
+    let colo = &plan.programs.colo;
+    ensure!(colo.exists(), "there is no {}; build it, or name another with --release-binary", colo.display());
+    stop_on_signals()?;
+
+    println!("Lab: three hosts and two guests in network namespaces, one server in both guests.");
+    let mut stage = Stage::new(&plan.programs)?;
+    let asked = stage.path("checkpoints");
+    fs::create_dir(&asked)?;
+    let mut agents = Agents::start(&stage, options(plan, &asked))?;
+    let mut verdict = Verdict::default();
+    let acts = acts(&mut stage, &mut agents, plan, &asked, &mut verdict);
+    if STOP.load(Ordering::Relaxed) {
+        bail!("stopped");
+    }
+    println!("\nSummary\n{}", verdict.text());
+    if acts.is_ok() && verdict.is_good() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("{}", agents.logs());
+    acts.map(|()| ExitCode::FAILURE)
+}
+
+fn acts(
+    stage: &mut Stage,
+    agents: &mut Agents,
+    plan: &Plan,
+    asked: &Path,
+    verdict: &mut Verdict,
+) -> Result<()> {
+    let status = agents.wait_protected(&STOP)?;
+    let said = |value: &serde_json::Value| value.as_str().unwrap_or("?").to_owned();
+    println!(
+        "Both agents run: {}. XDP {} on guest and {} on uplink, hold by {}.",
+        status.state(),
+        said(&status.json()["attach"]["guest"]),
+        said(&status.json()["attach"]["uplink"]),
+        said(&status.json()["hold"]),
+    );
+    agree(stage, agents, plan, verdict)?;
+    if verdict.is_good() {
+        differ(stage, agents, plan, asked, verdict)?;
+    }
+    for role in [Role::Primary, Role::Secondary] {
+        let ended = agents.process(role).stop();
+        verdict.expect(ended, format!("the {} agent ends when asked", role.name()));
+    }
+    Ok(())
+}
+
+/// The lab's options for the agents: each checkpoint asked for becomes a file with what the command was told.
+fn options(plan: &Plan, asked: &Path) -> Options {
+    let exec = format!("exec:env > {}/$$", asked.display());
+    let primary = ["--wait-min", WAIT_MIN, "--checkpoint", "log", "--checkpoint", &exec];
+    Options { both: plan.agent_arguments.clone(), primary: primary.map(str::to_owned).to_vec() }
+}
+
+/// Phase 1: all loads at once; every byte right, and no checkpoint asked for.
+fn agree(stage: &Stage, agents: &Agents, plan: &Plan, verdict: &mut Verdict) -> Result<()> {
+    println!("\nTraffic for {} s; the replicas agree.", plan.seconds);
+    let (outcomes, took) = drive(stage, agents, plan, &mix(), || Ok(()))?;
+    println!("{}", report::table(&outcomes, took));
+    let status = agents.status(Role::Primary)?;
+    served(&outcomes, "while the replicas agree", verdict);
+    let (checkpoints, divergences) = (status.checkpoints(), status.divergences().len());
+    verdict.expect(
+        checkpoints == 0,
+        format!("no checkpoint asked for while the replicas agree ({checkpoints} asked)"),
+    );
+    verdict.expect(divergences == 0, format!("no divergence while the replicas agree ({divergences} found)"));
+    verdict.expect(status.is_protected(), format!("protected after the traffic: {}", status.state()));
+    Ok(())
+}
+
+/// Phase 2: one byte of one reply differs while the other loads go on.
+fn differ(
+    stage: &mut Stage,
+    agents: &Agents,
+    plan: &Plan,
+    asked: &Path,
+    verdict: &mut Verdict,
+) -> Result<()> {
+    println!(
+        "\nNow the secondary's replica answers one download of {REPLY} bytes with another byte at offset {DIFFERS_AT}.\n\
+         These replicas cannot be checkpointed, so that flow stays held and its client gives up after \
+         {CLIENT_PATIENCE:?}: expected.\nThe other flows go on."
+    );
+    stage.secondary.differ(&load::path(REPLY_SEED, REPLY), DIFFERS_AT)?;
+    let stage = &*stage;
+    let mut proof = None;
+    let (outcomes, took) = drive(stage, agents, plan, &mix(), || {
+        proof = Some(stage.topology.client.enter(|| differing_download(stage))?);
+        Ok(())
+    })?;
+    println!("{}", report::table(&outcomes, took));
+    served(&outcomes, "beside the divergence", verdict);
+    let proof = proof.context("the differing download ran")?;
+    let status = agents.status(Role::Primary)?;
+    explain(&status, asked, &proof, verdict)
+}
+
+/// What the client of the differing flow saw.
+#[derive(Debug)]
+struct Proof {
+    port: u16,
+    error: String,
+    received: Received,
+    left: u64,
+    segments: u64,
+}
+
+/// Runs in the client's namespace: the download that will differ, captured from its handshake on.
+fn differing_download(stage: &Stage) -> Result<Proof> {
+    let port = reserve_port()?;
+    let capture = Capture::start(stage, "differing", port)?;
+    let mut received = Received::default();
+    let mut http = Http::connect_from(port, (SERVER_V4, HTTP).into(), CLIENT_PATIENCE, &STOP)?;
+    let error = match http.download_counted(REPLY_SEED, REPLY, false, &mut received) {
+        Ok(()) => "none".to_owned(),
+        Err(error) => format!("{error:#}"),
+    };
+    let said = capture.finish(SERVER_V4)?;
+    Ok(Proof { port, error, received, left: said.end, segments: said.segments })
+}
+
+/// A TCP port of the client that is free now.
+fn reserve_port() -> Result<u16> {
+    Ok(std::net::TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, 0))?.local_addr()?.port())
+}
+
+fn explain(status: &Status, asked: &Path, proof: &Proof, verdict: &mut Verdict) -> Result<()> {
+    let Proof { port, error, received, left, segments } = proof;
+    let bound = received.head + DIFFERS_AT;
+    println!("Client of the differing flow (port {port}): {error}");
+    println!(
+        "Capture on the client's side: {segments} segments left, up to byte {left}; the first differing byte is {bound}."
+    );
+    verdict.expect(
+        received.body < REPLY && *left <= bound,
+        format!("no byte from the first differing one on left ({left} of at most {bound})"),
+    );
+    // Held is held: what was before the difference must have left, or the proof would hold for a dead wire too.
+    let before = bound - left.min(&bound);
+    verdict.expect(before < 65_536, format!("what comes before it did leave ({before} bytes short of it)"));
+
+    let signals: Vec<PathBuf> = fs::read_dir(asked)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    verdict.expect(!signals.is_empty(), format!("the checkpoint command ran ({} times)", signals.len()));
+    verdict.expect(status.checkpoints() > 0, format!("{} checkpoints asked for", status.checkpoints()));
+    if let Some(signal) = signals.first() {
+        println!("The checkpoint command was told:");
+        for line in fs::read_to_string(signal)?.lines().filter(|line| line.starts_with("COLO_")) {
+            println!("  {line}");
+        }
+    }
+    println!("`colo status` explains:");
+    for divergence in status.divergences() {
+        println!("  {divergence}");
+    }
+    let port = port.to_string();
+    let ours =
+        status.divergences().iter().filter(|divergence| divergence.to_string().contains(&port)).count();
+    verdict.expect(ours > 0, "the divergence names the differing flow");
+    verdict.expect(ours == status.divergences().len(), "and no other flow diverged");
+    Ok(())
+}
+
+/// Runs the loads and `beside` for the plan's time, with a live line each second.
+fn drive(
+    stage: &Stage,
+    agents: &Agents,
+    plan: &Plan,
+    loads: &[Load],
+    beside: impl FnOnce() -> Result<()> + Send,
+) -> Result<(Vec<Outcome>, Duration)> {
+    let begun = Instant::now();
+    let end = begun + Duration::from_secs(plan.seconds);
+    thread::scope(|scope| {
+        let load = scope.spawn(|| load::run(&stage.topology.client, loads, end, &STOP));
+        let beside = scope.spawn(beside);
+        let live = Live::new();
+        let mut next = begun + Duration::from_secs(1);
+        while !(load.is_finished() && beside.is_finished()) {
+            thread::sleep(Duration::from_millis(20));
+            if Instant::now() >= next {
+                next += Duration::from_secs(1);
+                match agents.status(Role::Primary) {
+                    Ok(status) => live.show(&status),
+                    Err(error) => eprintln!("  {error:#}"),
+                }
+            }
+        }
+        live.done();
+        beside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let outcomes = load.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok((outcomes, begun.elapsed()))
+    })
+}
+
+fn served(outcomes: &[Outcome], when: &str, verdict: &mut Verdict) {
+    let done: u64 = outcomes.iter().map(|outcome| outcome.done).sum();
+    let failed: u64 = outcomes.iter().map(|outcome| outcome.failed).sum();
+    let idle = outcomes.iter().filter(|outcome| outcome.done == 0).count();
+    verdict.expect(
+        failed == 0 && idle == 0,
+        format!("every byte right {when}: {done} requests, {failed} failed, {idle} loads without an answer"),
+    );
+}
+
+/// All kinds of work over both IP versions, at once.
+fn mix() -> Vec<Load> {
+    let load = |name, server, work, workers| Load { name, server, work, workers, at_most: u64::MAX };
+    let pause = Duration::from_millis(5);
+    vec![
+        load("download 4 MiB", SERVER_V4, Work::Download { length: 4 << 20, close: false }, 2),
+        load("download 256 KiB, close", SERVER_V4, Work::Download { length: 256 << 10, close: true }, 2),
+        load("download 4 MiB, IPv6", SERVER_V6, Work::Download { length: 4 << 20, close: false }, 1),
+        load("upload 4 MiB", SERVER_V4, Work::Upload { length: 4 << 20 }, 1),
+        load("upload 4 MiB, IPv6", SERVER_V6, Work::Upload { length: 4 << 20 }, 1),
+        load("request/response 1 B", SERVER_V4, Work::Lines { length: 1, pause }, 2),
+        load("request/response 1 KiB", SERVER_V6, Work::Lines { length: 1024, pause }, 2),
+        load("idle keep-alive", SERVER_V4, Work::Lines { length: 1, pause: Duration::from_secs(3) }, 2),
+        load("short connections", SERVER_V4, Work::Short { length: 1 }, 2),
+        load("short connections, IPv6", SERVER_V6, Work::Short { length: 1024 }, 1),
+        load("UDP 512 B", SERVER_V4, Work::Echo { length: 512 }, 1),
+        load("UDP 8000 B, fragmented", SERVER_V4, Work::Echo { length: 8000 }, 1),
+        load("UDP 8000 B, IPv6", SERVER_V6, Work::Echo { length: 8000 }, 1),
+    ]
+}
+
+/// SIGINT, SIGTERM and SIGHUP end the lab in order; a thread waits for them.
+fn stop_on_signals() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let mut signals = {
+        let _guard = runtime.enter();
+        [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()]
+            .into_iter()
+            .map(signal)
+            .collect::<Result<Vec<_>, _>>()?
+    };
+    thread::spawn(move || {
+        runtime.block_on(async {
+            let [interrupt, terminate, hangup] = &mut signals[..] else { return };
+            tokio::select! { _ = interrupt.recv() => {} _ = terminate.recv() => {} _ = hangup.recv() => {} }
+        });
+        STOP.store(true, Ordering::Relaxed);
+    });
+    Ok(())
+}
