@@ -2,4 +2,5 @@
 
 pub mod link;
 pub mod mono;
+pub mod pcap;
 pub mod wire;
