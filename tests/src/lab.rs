@@ -11,6 +11,7 @@ pub mod capture;
 pub mod child;
 pub mod content;
 pub mod load;
+pub mod relay;
 pub mod replica;
 pub mod report;
 pub mod run;

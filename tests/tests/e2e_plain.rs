@@ -11,7 +11,7 @@ use colo_tests::lab::{
     child::Programs,
     load::{self, Load, Work},
     stage::Stage,
-    topology::{SERVER_V4, SERVER_V6},
+    topology::{SERVER_V4, SERVER_V6, Wires},
 };
 
 fn programs() -> Programs {
@@ -20,8 +20,22 @@ fn programs() -> Programs {
 }
 
 #[test]
-fn every_load_gets_every_byte_right_and_a_difference_is_seen() {
-    let mut stage = Stage::new(&programs()).unwrap();
+fn veth() {
+    every_load_gets_every_byte_right_and_a_difference_is_seen(Wires::Veth);
+}
+
+#[test]
+fn tap() {
+    every_load_gets_every_byte_right_and_a_difference_is_seen(Wires::TapGuest);
+}
+
+#[test]
+fn vlan() {
+    every_load_gets_every_byte_right_and_a_difference_is_seen(Wires::Tagged(100));
+}
+
+fn every_load_gets_every_byte_right_and_a_difference_is_seen(wires: Wires) {
+    let mut stage = Stage::new(&programs(), wires).unwrap();
     stage.topology.forward_plain().unwrap();
 
     let mut loads = Vec::new();

@@ -20,7 +20,7 @@ use super::{
     replica::HTTP,
     report::{self, Live, Verdict},
     stage::Stage,
-    topology::{SERVER_V4, SERVER_V6},
+    topology::{SERVER_V4, SERVER_V6, Wires},
 };
 
 /// What `colo-lab run` was asked.
@@ -56,7 +56,7 @@ pub fn run(plan: &Plan) -> Result<ExitCode> {
     stop_on_signals()?;
 
     println!("Lab: three hosts and two guests in network namespaces, one server in both guests.");
-    let mut stage = Stage::new(&plan.programs)?;
+    let mut stage = Stage::new(&plan.programs, Wires::Veth)?;
     let asked = stage.path("checkpoints");
     fs::create_dir(&asked)?;
     let mut agents = Agents::start(&stage, options(plan, &asked))?;

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::{
     child::{Programs, Tethered},
     replica::{READY, TAKEN},
-    topology::{Host, Topology},
+    topology::{Host, Topology, Wires},
 };
 
 /// How long a replica may take to say that it serves, or that it has taken a command.
@@ -43,9 +43,9 @@ pub struct Stage {
 
 impl Stage {
     /// Makes the namespaces and starts both replicas; they serve when this returns.
-    pub fn new(programs: &Programs) -> Result<Self> {
+    pub fn new(programs: &Programs, wires: Wires) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("colo-lab-").tempdir()?;
-        let topology = Topology::new()?;
+        let topology = Topology::new(wires)?;
         let primary =
             Replica::start(programs, &topology.primary, &directory.path().join("replica-primary.log"))?;
         let secondary =

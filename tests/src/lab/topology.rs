@@ -19,6 +19,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
+use super::relay::Relay;
 use crate::netns::Netns;
 
 /// The host's end of the guest's wire: `--guest`.
@@ -38,6 +39,18 @@ pub const SERVER_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
 /// The guests' IPv6 address (RFC 3849).
 pub const SERVER_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2));
 
+/// What the guests and uplinks hang on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Wires {
+    /// Veth pairs.
+    #[default]
+    Veth,
+    /// The guests on taps fed through their fds, the uplinks on veth pairs.
+    TapGuest,
+    /// Guests and uplinks on taps, all frames on them tagged with a VLAN.
+    Tagged(u16),
+}
+
 /// One host: its own namespace and its guest's.
 #[derive(Debug)]
 pub struct Host {
@@ -45,6 +58,7 @@ pub struct Host {
     pub netns: Netns,
     /// Where the replica runs.
     pub guest: Netns,
+    relays: Vec<Relay>,
 }
 
 /// All namespaces of a lab; they go when it does.
@@ -61,16 +75,19 @@ pub struct Topology {
 impl Topology {
     /// Makes the namespaces and joins them. Nothing forwards between a guest and its uplink yet: that is the
     /// agents' work, or [`Topology::forward_plain`]'s.
-    pub fn new() -> Result<Self> {
+    pub fn new(wires: Wires) -> Result<Self> {
         let client = Netns::new("colo-client")?;
         quiet_ipv6(&client, false)?;
         client.run("ip link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0")?;
-        let primary = Host::new("colo-primary")?;
-        let secondary = Host::new("colo-secondary")?;
-        for (host, port) in [(&primary, CAPTURE), (&secondary, "up-secondary")] {
-            host.netns.veth(UPLINK, &client, port)?;
-            in_band_tags(&host.netns, UPLINK)?;
-            in_band_tags(&client, port)?;
+        let mut primary = Host::new("colo-primary", wires)?;
+        let mut secondary = Host::new("colo-secondary", wires)?;
+        for (host, port) in [(&mut primary, CAPTURE), (&mut secondary, "up-secondary")] {
+            match wires {
+                Wires::Veth | Wires::TapGuest => host.netns.veth(UPLINK, &client, port)?,
+                Wires::Tagged(id) => {
+                    host.relays.push(Relay::new(&host.netns, UPLINK, &client, port, Some(id))?);
+                }
+            }
             set(&client, &format!("net/ipv6/conf/{port}/disable_ipv6"), "1")?;
             client.run(&format!("ip link set {port} master br0"))?;
         }
@@ -96,28 +113,27 @@ impl Topology {
 }
 
 impl Host {
-    fn new(name: &str) -> Result<Self> {
+    fn new(name: &str, wires: Wires) -> Result<Self> {
         let netns = Netns::new(name)?;
         quiet_ipv6(&netns, true)?;
         let guest = Netns::new(&format!("{name}-guest"))?;
         quiet_ipv6(&guest, false)?;
-        netns.veth(GUEST, &guest, "eth0")?;
-        in_band_tags(&netns, GUEST)?;
-        in_band_tags(&guest, "eth0")?;
+        let relays = match wires {
+            Wires::Veth => {
+                netns.veth(GUEST, &guest, "eth0")?;
+                Vec::new()
+            }
+            Wires::TapGuest => vec![Relay::new(&netns, GUEST, &guest, "eth0", None)?],
+            Wires::Tagged(id) => vec![Relay::new(&netns, GUEST, &guest, "eth0", Some(id))?],
+        };
         let mac = GUEST_MAC.map(|byte| format!("{byte:02x}")).join(":");
         guest.run(&format!("ip link set eth0 address {mac}"))?;
         guest.run("ip addr add 192.0.2.2/24 dev eth0")?;
         guest.run("ip addr add 2001:db8::2/64 dev eth0 nodad")?;
         set(&guest, "net/core/somaxconn", "4096")?;
         set(&guest, "net/ipv4/tcp_max_syn_backlog", "4096")?;
-        Ok(Self { netns, guest })
+        Ok(Self { netns, guest, relays })
     }
-}
-
-/// VLAN tags stay in the frame instead of beside it, where an XDP program sees them.
-fn in_band_tags(namespace: &Netns, interface: &str) -> Result<()> {
-    namespace.run(&format!("ethtool -K {interface} txvlan off rxvlan off"))?;
-    Ok(())
 }
 
 /// For interfaces yet to come: no address detection, no router solicitation, no autoconfiguration, or no

@@ -60,7 +60,7 @@ const PACKAGES: &[Package] = &[
     package("llvm-22-dev", None, Scope::DebianToolchain, "bpf-linker links against LLVM 22"),
     package("iproute2", Some("ip"), Scope::Net, "namespaces, veth pairs and taps"),
     package("ethtool", Some("ethtool"), Scope::Net, "switches offloads off"),
-    package("tcpdump", Some("tcpdump"), Scope::Test, "captures that tests compare with"),
+    package("tcpdump", Some("tcpdump"), Scope::Net, "what left toward the client, for the lab and the tests"),
     package("bpftool", Some("bpftool"), Scope::Test, "asks the kernel what is loaded and attached"),
     package(
         "qemu-system-x86",

@@ -1,0 +1,113 @@
+//! A wire made of two taps whose frames this process carries, as a QEMU does: the host's interface is fed through its
+//! fd. On the way a relay can put a VLAN tag on the host's side of the wire, so that the agents see tagged frames
+//! also on a kernel that has no VLAN devices.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use anyhow::Result;
+
+use crate::{netns::Netns, tap::Tap};
+
+/// How often a relay that is idle looks whether it shall end.
+const LOOK: Duration = Duration::from_millis(50);
+/// Both MAC addresses: what precedes a tag.
+const ADDRESSES: usize = 12;
+
+/// Two taps and the threads that carry frames between them; the taps go with it.
+#[derive(Debug)]
+pub struct Relay {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Relay {
+    /// Makes the tap `near` in `host` and the tap `far` in `other` and joins them; with `vlan`, frames are tagged on
+    /// the near side and untagged on the far side, and what comes untagged from the near side is dropped.
+    pub fn new(host: &Netns, near: &str, other: &Netns, far: &str, vlan: Option<u16>) -> Result<Self> {
+        let near = Arc::new(Tap::new(host, near)?);
+        let far = Arc::new(Tap::new(other, far)?);
+        let stop = Arc::new(AtomicBool::new(false));
+        let tag = move |frame: Vec<u8>| match vlan {
+            Some(id) => Some(push(&frame, id)),
+            None => Some(frame),
+        };
+        let untag = move |frame: Vec<u8>| match vlan {
+            Some(id) => pop(&frame, id),
+            None => Some(frame),
+        };
+        let threads = vec![
+            carry(Arc::clone(&far), Arc::clone(&near), Arc::clone(&stop), tag),
+            carry(near, far, Arc::clone(&stop), untag),
+        ];
+        Ok(Self { stop, threads })
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            // A panic in it was printed when it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Carries frames one way until it is stopped or the tap is gone.
+fn carry(
+    from: Arc<Tap>,
+    to: Arc<Tap>,
+    stop: Arc<AtomicBool>,
+    change: impl Fn(Vec<u8>) -> Option<Vec<u8>> + Send + 'static,
+) -> JoinHandle<()> {
+    thread::spawn(move || {
+        while !stop.load(Ordering::Relaxed) {
+            let frame = match from.read(LOOK) {
+                Ok(frame) => frame,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => return,
+            };
+            if let Some(frame) = frame.and_then(&change) {
+                // An interface that is down takes nothing, as an unplugged wire.
+                let _ = to.write(&frame);
+            }
+        }
+    })
+}
+
+/// The frame with an 802.1Q tag after its addresses.
+fn push(frame: &[u8], id: u16) -> Vec<u8> {
+    let (addresses, rest) = frame.split_at(ADDRESSES.min(frame.len()));
+    [addresses, &[0x81, 0x00], &id.to_be_bytes(), rest].concat()
+}
+
+/// The frame without its 802.1Q tag, if it has the one of `id`.
+fn pop(frame: &[u8], id: u16) -> Option<Vec<u8>> {
+    let tag = frame.get(ADDRESSES..ADDRESSES + 4)?;
+    let ours = tag[..2] == [0x81, 0x00] && u16::from_be_bytes([tag[2], tag[3]]) & 0x0fff == id;
+    ours.then(|| [&frame[..ADDRESSES], &frame[ADDRESSES + 4..]].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_goes_on_and_off() {
+        let frame: Vec<u8> = (0..60).collect();
+        let tagged = push(&frame, 100);
+        assert_eq!(tagged[12..18], [0x81, 0, 0, 100, 12, 13]);
+        assert_eq!(pop(&tagged, 100), Some(frame.clone()));
+        assert_eq!(pop(&tagged, 101), None);
+        assert_eq!(pop(&frame, 100), None);
+        assert_eq!(pop(&frame[..13], 100), None);
+    }
+}
