@@ -17,3 +17,4 @@ pub mod report;
 pub mod run;
 pub mod stage;
 pub mod topology;
+pub mod witness;

@@ -2,7 +2,6 @@
 //! replica that differs is seen. What fails with the agents between and passes here is theirs.
 
 use std::{
-    path::PathBuf,
     sync::atomic::AtomicBool,
     time::{Duration, Instant},
 };
@@ -12,11 +11,24 @@ use colo_tests::lab::{
     load::{self, Load, Work},
     stage::Stage,
     topology::{SERVER_V4, SERVER_V6, Wires},
+    witness,
 };
 
-fn programs() -> Programs {
-    let lab = PathBuf::from(env!("CARGO_BIN_EXE_colo-lab"));
-    Programs { colo: lab.with_file_name("colo"), lab }
+fn stage(wires: Wires) -> Stage {
+    let stage = Stage::new(&Programs::beside(env!("CARGO_BIN_EXE_colo-lab").as_ref()), wires).unwrap();
+    stage.topology.forward_plain().unwrap();
+    stage
+}
+
+/// Twin of the proof that nothing left: with nobody in between, the same witness sees all of it leave.
+#[test]
+fn the_witness_sees_every_byte_that_left() {
+    let stage = stage(Wires::Veth);
+    let stop = AtomicBool::new(false);
+    let witnessed = witness::download(&stage, 1, 5_000_000, Duration::from_secs(10), &stop).unwrap();
+    assert_eq!(witnessed.error, None);
+    assert_eq!(witnessed.received.body, 5_000_000);
+    assert_eq!(witnessed.left.end, witnessed.received.head + 5_000_000);
 }
 
 #[test]
@@ -35,8 +47,7 @@ fn vlan() {
 }
 
 fn every_load_gets_every_byte_right_and_a_difference_is_seen(wires: Wires) {
-    let mut stage = Stage::new(&programs(), wires).unwrap();
-    stage.topology.forward_plain().unwrap();
+    let mut stage = stage(wires);
 
     let mut loads = Vec::new();
     for server in [SERVER_V4, SERVER_V6] {

@@ -51,9 +51,11 @@ enum Replicas {
 fn main() -> Result<ExitCode> {
     match Arguments::parse().command {
         Command::Run { replicas: Replicas::Namespaces, seconds, release_binary, agent_arguments } => {
-            let lab = std::env::current_exe()?;
-            let colo = release_binary.unwrap_or_else(|| lab.with_file_name("colo"));
-            lab::run::run(&Plan { seconds, programs: Programs { lab, colo }, agent_arguments })
+            let mut programs = Programs::beside(&std::env::current_exe()?);
+            if let Some(path) = release_binary {
+                programs.colo = path;
+            }
+            lab::run::run(&Plan { seconds, programs, agent_arguments })
         }
         Command::Serve => lab::replica::serve(),
         Command::Tether { program } => lab::child::tether(&program).map(|()| ExitCode::FAILURE),

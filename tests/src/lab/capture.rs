@@ -2,7 +2,6 @@
 //! the kernel and which says how many frames it lost.
 
 use std::{
-    fs,
     net::IpAddr,
     path::PathBuf,
     thread,
@@ -10,7 +9,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use colo_user::wire::{Ether, Ip, Seq, TcpFlags, TcpSegment, proto};
+use colo_user::{
+    pcap,
+    wire::{Ether, Ip, Seq, TcpFlags, TcpSegment, proto},
+};
 use rustix::process::Signal;
 
 use super::{child::Tethered, stage::Stage, topology::CAPTURE};
@@ -65,33 +67,52 @@ impl Capture {
         Ok(())
     }
 
-    /// Ends the capture and reads what `server` said to the client. Frames that tcpdump lost are an error: they would
-    /// prove nothing.
+    /// Reads what `server` said to the client until the client's own end of the connection, which must have been
+    /// written before, shows that nothing of it is still on its way here. Frames that tcpdump lost are an error: they
+    /// would prove nothing.
     pub fn finish(mut self, server: IpAddr) -> Result<Said> {
-        self.tcpdump.signal(Signal::INT)?;
         let deadline = Instant::now() + PATIENCE;
+        let said = loop {
+            // While tcpdump writes, the last frame of the file may be half there.
+            let said = pcap::Capture::open(&self.file)
+                .map_err(anyhow::Error::from)
+                .and_then(|file| said(file, server));
+            match said {
+                Ok((said, true)) => break said,
+                other if Instant::now() > deadline => {
+                    bail!("the capture does not show the client's end of the connection: {other:?}");
+                }
+                _ => thread::sleep(Duration::from_millis(50)),
+            }
+        };
+        self.tcpdump.signal(Signal::INT)?;
         while self.tcpdump.ended().is_none() {
             ensure!(Instant::now() < deadline, "tcpdump does not end");
             thread::sleep(Duration::from_millis(10));
         }
         let log = self.tcpdump.log();
         ensure!(log.contains("\n0 packets dropped by kernel"), "tcpdump lost frames: {log}");
-        let file = fs::read(&self.file).with_context(|| format!("{}", self.file.display()))?;
-        said(&file, server)
+        Ok(said)
     }
 }
 
-/// How far `server` came in the TCP stream to its client in a capture of one connection.
-fn said(file: &[u8], server: IpAddr) -> Result<Said> {
+/// How far `server` came in the TCP stream to its client in a capture of one connection, and whether the client
+/// ended it.
+fn said(mut capture: pcap::Capture, server: IpAddr) -> Result<(Said, bool)> {
     let mut first = None;
     let mut said = Said { segments: 0, end: 0 };
-    for frame in frames(file)? {
+    let mut ended = false;
+    while let Some(pcap::Captured { frame, .. }) = capture.next_frame()? {
         let ether = Ether::parse(frame)?;
         let ip = Ip::parse(frame, ether.payload, ether.ethertype)?;
-        if ip.source() != server || ip.protocol != proto::TCP {
+        if ip.protocol != proto::TCP {
             continue;
         }
         let segment = TcpSegment::parse(&frame[ip.payload..ip.end])?;
+        if ip.source() != server {
+            ended |= segment.flags.has(TcpFlags::FIN) || segment.flags.has(TcpFlags::RST);
+            continue;
+        }
         if segment.flags.has(TcpFlags::SYN) {
             first = Some(segment.payload_seq());
         }
@@ -103,26 +124,7 @@ fn said(file: &[u8], server: IpAddr) -> Result<Said> {
         }
     }
     ensure!(first.is_some(), "the capture shows no handshake");
-    Ok(said)
-}
-
-/// The frames of a pcap file as tcpdump writes it here: little endian, Ethernet.
-fn frames(file: &[u8]) -> Result<Vec<&[u8]>> {
-    let word = |at: usize| {
-        let bytes: Option<[u8; 4]> = file.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
-        bytes
-            .map(u32::from_le_bytes)
-            .with_context(|| format!("the capture ends within its header at byte {at}"))
-    };
-    ensure!(word(0)? == 0xa1b2_c3d4 && word(20)? == 1, "the capture is no little-endian Ethernet pcap");
-    let (mut frames, mut at) = (Vec::new(), 24);
-    while at < file.len() {
-        let (kept, original) = (word(at + 8)? as usize, word(at + 12)? as usize);
-        ensure!(kept == original, "a frame of {original} bytes was captured to {kept}");
-        frames.push(file.get(at + 16..at + 16 + kept).context("the capture ends within a frame")?);
-        at += 16 + kept;
-    }
-    Ok(frames)
+    Ok((said, ended))
 }
 
 #[cfg(test)]

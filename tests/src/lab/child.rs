@@ -30,6 +30,13 @@ pub struct Programs {
     pub colo: PathBuf,
 }
 
+impl Programs {
+    /// `colo` is where cargo puts it: beside `colo-lab`.
+    pub fn beside(lab: &Path) -> Self {
+        Self { lab: lab.to_owned(), colo: lab.with_file_name("colo") }
+    }
+}
+
 /// A process inside a namespace, ended on drop.
 #[derive(Debug)]
 pub struct Tethered {

@@ -14,13 +14,12 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     agents::{Agents, Options, Role, Status},
-    capture::Capture,
     child::Programs,
-    load::{self, Http, Load, Outcome, Received, Work},
-    replica::HTTP,
+    load::{self, Load, Outcome, Work},
     report::{self, Live, Verdict},
     stage::Stage,
     topology::{SERVER_V4, SERVER_V6, Wires},
+    witness::{self, Witnessed},
 };
 
 /// What `colo-lab run` was asked.
@@ -141,7 +140,7 @@ fn differ(
     let stage = &*stage;
     let mut proof = None;
     let (outcomes, took) = drive(stage, agents, plan, &mix(), || {
-        proof = Some(stage.topology.client.enter(|| differing_download(stage))?);
+        proof = Some(witness::download(stage, REPLY_SEED, REPLY, CLIENT_PATIENCE, &STOP)?);
         Ok(())
     })?;
     println!("{}", report::table(&outcomes, took));
@@ -151,49 +150,21 @@ fn differ(
     explain(&status, asked, &proof, verdict)
 }
 
-/// What the client of the differing flow saw.
-#[derive(Debug)]
-struct Proof {
-    port: u16,
-    error: String,
-    received: Received,
-    left: u64,
-    segments: u64,
-}
-
-/// Runs in the client's namespace: the download that will differ, captured from its handshake on.
-fn differing_download(stage: &Stage) -> Result<Proof> {
-    let port = reserve_port()?;
-    let capture = Capture::start(stage, "differing", port)?;
-    let mut received = Received::default();
-    let mut http = Http::connect_from(port, (SERVER_V4, HTTP).into(), CLIENT_PATIENCE, &STOP)?;
-    let error = match http.download_counted(REPLY_SEED, REPLY, false, &mut received) {
-        Ok(()) => "none".to_owned(),
-        Err(error) => format!("{error:#}"),
-    };
-    let said = capture.finish(SERVER_V4)?;
-    Ok(Proof { port, error, received, left: said.end, segments: said.segments })
-}
-
-/// A TCP port of the client that is free now.
-fn reserve_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, 0))?.local_addr()?.port())
-}
-
-fn explain(status: &Status, asked: &Path, proof: &Proof, verdict: &mut Verdict) -> Result<()> {
-    let Proof { port, error, received, left, segments } = proof;
+fn explain(status: &Status, asked: &Path, proof: &Witnessed, verdict: &mut Verdict) -> Result<()> {
+    let Witnessed { port, error, received, left } = proof;
     let bound = received.head + DIFFERS_AT;
-    println!("Client of the differing flow (port {port}): {error}");
+    println!("Client of the differing flow (port {port}): {}", error.as_deref().unwrap_or("got it all"));
     println!(
-        "Capture on the client's side: {segments} segments left, up to byte {left}; the first differing byte is {bound}."
+        "Capture on the client's side: {} segments left, up to byte {}; the first differing byte is {bound}.",
+        left.segments, left.end
     );
     verdict.expect(
-        received.body < REPLY && *left <= bound,
-        format!("no byte from the first differing one on left ({left} of at most {bound})"),
+        received.body < REPLY && left.end <= bound,
+        format!("no byte from the first differing one on left ({} of at most {bound})", left.end),
     );
     // Held is held: what was before the difference must have left, or the proof would hold for a dead wire too.
-    let before = bound - left.min(&bound);
-    verdict.expect(before < 65_536, format!("what comes before it did leave ({before} bytes short of it)"));
+    let short = bound.saturating_sub(left.end);
+    verdict.expect(short < 65_536, format!("what comes before it did leave ({short} bytes short of it)"));
 
     let signals: Vec<PathBuf> = fs::read_dir(asked)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
     verdict.expect(!signals.is_empty(), format!("the checkpoint command ran ({} times)", signals.len()));

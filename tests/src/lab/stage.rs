@@ -3,6 +3,7 @@
 use std::{
     io::Write as _,
     path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -39,18 +40,23 @@ pub struct Stage {
     /// The programs.
     pub programs: Programs,
     directory: TempDir,
+    _alone: MutexGuard<'static, ()>,
 }
+
+/// Two cores carry one lab at a time, or each measures the other: tests of one process wait for their turn.
+static ALONE: Mutex<()> = Mutex::new(());
 
 impl Stage {
     /// Makes the namespaces and starts both replicas; they serve when this returns.
     pub fn new(programs: &Programs, wires: Wires) -> Result<Self> {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let directory = tempfile::Builder::new().prefix("colo-lab-").tempdir()?;
         let topology = Topology::new(wires)?;
         let primary =
             Replica::start(programs, &topology.primary, &directory.path().join("replica-primary.log"))?;
         let secondary =
             Replica::start(programs, &topology.secondary, &directory.path().join("replica-secondary.log"))?;
-        Ok(Self { primary, secondary, topology, programs: programs.clone(), directory })
+        Ok(Self { primary, secondary, topology, programs: programs.clone(), directory, _alone: alone })
     }
 
     /// A path in the lab's directory, which goes with it.
