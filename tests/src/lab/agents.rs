@@ -52,6 +52,18 @@ pub struct Options {
     pub primary: Vec<String>,
 }
 
+/// How long the primary waits for a late secondary at least, in milliseconds: on two busy cores a replica may be off
+/// its processor for longer than the 20 ms that are the default.
+const WAIT_MIN: &str = "500";
+
+impl Options {
+    /// Agents with the patience that a machine with few cores needs, and `both` for both.
+    pub fn patient(both: &[&str]) -> Self {
+        let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        Self { both: owned(both), primary: owned(&["--wait-min", WAIT_MIN]) }
+    }
+}
+
 /// What `colo status --json` says.
 #[derive(Debug, Clone)]
 pub struct Status(Value);

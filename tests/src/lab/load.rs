@@ -22,9 +22,11 @@ use super::{
 use crate::netns::Netns;
 
 mod http;
+mod mix;
 mod patient;
 
 pub use http::{Http, Received, path};
+pub use mix::mix;
 pub use patient::Patient;
 
 /// How long a worker waits for the next byte.

@@ -15,10 +15,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{
     agents::{Agents, Options, Role, Status},
     child::Programs,
-    load::{self, Load, Outcome, Work},
+    load::{self, Load, Outcome},
     report::{self, Live, Verdict},
     stage::Stage,
-    topology::{SERVER_V4, SERVER_V6, Wires},
+    topology::Wires,
     witness::{self, Witnessed},
 };
 
@@ -36,8 +36,6 @@ pub struct Plan {
 /// Set when the lab shall end early.
 static STOP: AtomicBool = AtomicBool::new(false);
 
-/// On two busy cores a replica may be off its processor for this long, in milliseconds.
-const WAIT_MIN: &str = "500";
 /// Bytes of the reply that will differ.
 const REPLY: u64 = 8 << 20;
 /// Where in it the secondary's replica says another byte.
@@ -102,14 +100,16 @@ fn acts(
 /// The lab's options for the agents: each checkpoint asked for becomes a file with what the command was told.
 fn options(plan: &Plan, asked: &Path) -> Options {
     let exec = format!("exec:env > {}/$$", asked.display());
-    let primary = ["--wait-min", WAIT_MIN, "--checkpoint", "log", "--checkpoint", &exec];
-    Options { both: plan.agent_arguments.clone(), primary: primary.map(str::to_owned).to_vec() }
+    let mut options = Options::patient(&[]);
+    options.both.clone_from(&plan.agent_arguments);
+    options.primary.extend(["--checkpoint", "log", "--checkpoint", &exec].map(str::to_owned));
+    options
 }
 
 /// Phase 1: all loads at once; every byte right, and no checkpoint asked for.
 fn agree(stage: &Stage, agents: &Agents, plan: &Plan, verdict: &mut Verdict) -> Result<()> {
     println!("\nTraffic for {} s; the replicas agree.", plan.seconds);
-    let (outcomes, took) = drive(stage, agents, plan, &mix(), || Ok(()))?;
+    let (outcomes, took) = drive(stage, agents, plan, &load::mix(), || Ok(()))?;
     println!("{}", report::table(&outcomes, took));
     let status = agents.status(Role::Primary)?;
     served(&outcomes, "while the replicas agree", verdict);
@@ -139,7 +139,7 @@ fn differ(
     stage.secondary.differ(&load::path(REPLY_SEED, REPLY), DIFFERS_AT)?;
     let stage = &*stage;
     let mut proof = None;
-    let (outcomes, took) = drive(stage, agents, plan, &mix(), || {
+    let (outcomes, took) = drive(stage, agents, plan, &load::mix(), || {
         proof = Some(witness::download(stage, REPLY_SEED, REPLY, CLIENT_PATIENCE, &STOP)?);
         Ok(())
     })?;
@@ -227,27 +227,6 @@ fn served(outcomes: &[Outcome], when: &str, verdict: &mut Verdict) {
         failed == 0 && idle == 0,
         format!("every byte right {when}: {done} requests, {failed} failed, {idle} loads without an answer"),
     );
-}
-
-/// All kinds of work over both IP versions, at once.
-fn mix() -> Vec<Load> {
-    let load = |name, server, work, workers| Load { name, server, work, workers, at_most: u64::MAX };
-    let pause = Duration::from_millis(5);
-    vec![
-        load("download 4 MiB", SERVER_V4, Work::Download { length: 4 << 20, close: false }, 2),
-        load("download 256 KiB, close", SERVER_V4, Work::Download { length: 256 << 10, close: true }, 2),
-        load("download 4 MiB, IPv6", SERVER_V6, Work::Download { length: 4 << 20, close: false }, 1),
-        load("upload 4 MiB", SERVER_V4, Work::Upload { length: 4 << 20 }, 1),
-        load("upload 4 MiB, IPv6", SERVER_V6, Work::Upload { length: 4 << 20 }, 1),
-        load("request/response 1 B", SERVER_V4, Work::Lines { length: 1, pause }, 2),
-        load("request/response 1 KiB", SERVER_V6, Work::Lines { length: 1024, pause }, 2),
-        load("idle keep-alive", SERVER_V4, Work::Lines { length: 1, pause: Duration::from_secs(3) }, 2),
-        load("short connections", SERVER_V4, Work::Short { length: 1 }, 2),
-        load("short connections, IPv6", SERVER_V6, Work::Short { length: 1024 }, 1),
-        load("UDP 512 B", SERVER_V4, Work::Echo { length: 512 }, 1),
-        load("UDP 8000 B, fragmented", SERVER_V4, Work::Echo { length: 8000 }, 1),
-        load("UDP 8000 B, IPv6", SERVER_V6, Work::Echo { length: 8000 }, 1),
-    ]
 }
 
 /// SIGINT, SIGTERM and SIGHUP end the lab in order; a thread waits for them.
