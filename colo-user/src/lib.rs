@@ -1,5 +1,6 @@
 //! The colo agent as a library.
 
+pub mod compare;
 pub mod link;
 pub mod mono;
 pub mod pcap;

@@ -121,7 +121,7 @@ impl Ip {
 
     fn set_fragment(&mut self, fragment: Fragment) -> Result<(), Malformed> {
         let length = self.end - self.payload;
-        let cut = fragment.more && length % 8 != 0;
+        let cut = fragment.more && !length.is_multiple_of(8);
         if length == 0 || cut || fragment.offset as usize + length > MAX_DATAGRAM {
             return Err(Malformed::Fragment);
         }

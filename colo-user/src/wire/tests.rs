@@ -1,4 +1,5 @@
 use super::ether::{Ether, ethertype};
+use super::ip::Extensions;
 use super::*;
 
 fn hex(s: &str) -> Vec<u8> {
@@ -61,11 +62,9 @@ fn extension_headers_are_followed() {
     // Hop-by-hop, routing, destination options, then TCP.
     let bytes = hex("2b00 010400000000  3c00 000000000000  0600 010400000000");
     let chain = Extensions { protocol: proto::TCP, length: 24, fragment: None };
-    assert_eq!(ip::Extensions::walk(proto::HOP_BY_HOP, &bytes), Ok(chain));
-    assert_eq!(ip::Extensions::walk(proto::HOP_BY_HOP, &bytes[..20]), Err(Malformed::Extension));
+    assert_eq!(Extensions::walk(proto::HOP_BY_HOP, &bytes), Ok(chain));
+    assert_eq!(Extensions::walk(proto::HOP_BY_HOP, &bytes[..20]), Err(Malformed::Extension));
 }
-
-use ip::Extensions;
 
 #[test]
 fn an_atomic_fragment_is_whole() {

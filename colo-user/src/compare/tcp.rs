@@ -1,0 +1,550 @@
+//! Comparison of TCP: two byte streams in the client's sequence space, whatever the segmentation, retransmission or
+//! order (RFC 9293).
+//!
+//! A segment of the primary is *held* until (a) the secondary has said every payload byte of it at the same sequence
+//! number, (b) has said its SYN, FIN or RST too, and (c) has acknowledged as much of the client's input. Segments are
+//! released in the order of capture; only one that repeats what has left already may overtake.
+//!
+//! A flow is a short queue of incarnations ([`incarnation`]), nearly always one. A guest's SYN or SYN-ACK with another
+//! initial number begins a new one for that guest; a client's SYN changes nothing. [`bytes`] keeps what may still be
+//! needed, [`ranges`] who has said what, [`handshake`] what a SYN says.
+
+pub(super) mod bytes;
+pub(super) mod handshake;
+pub(super) mod incarnation;
+pub(super) mod ranges;
+
+use super::classify::FlowKey;
+use super::context::{Context, Frames, Reason};
+use super::divergence::{Divergence, DivergenceKind, EXCERPT};
+use crate::mono::Mono;
+use crate::wire::{Seq, TcpFlags, TcpSegment};
+use handshake::Syn;
+use incarnation::{Difference, Incarnation, Side};
+use std::collections::VecDeque;
+
+/// Most incarnations of one flow that wait at the same time. A guest that reuses a port faster than its peer follows is
+/// not followed: its frames stay held, and a checkpoint is asked for.
+const MAX_INCARNATIONS: usize = 8;
+
+/// How far before the bytes seen a SYN may stand and still belong to them: segments of one window, reordered.
+const SYN_REORDERING: i64 = 1 << 20;
+
+struct Held {
+    frames: Frames,
+    order: u64,
+    since: Mono,
+    /// Number of its incarnation.
+    incarnation: u32,
+    flags: TcpFlags,
+    /// Stream offsets of its payload.
+    from: i64,
+    to: i64,
+    /// Only with [`TcpFlags::ACK`].
+    ack: Seq,
+}
+
+/// What the secondary still has to say before a segment may leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lack {
+    /// Anything in this incarnation.
+    Incarnation,
+    /// The SYN.
+    Syn,
+    /// The byte at this offset.
+    Payload(i64),
+    /// The FIN.
+    Fin,
+    /// An RST.
+    Rst,
+    /// The acknowledgement.
+    Ack,
+    /// Nothing that it could say: the guests differ before the end of the segment.
+    Checkpoint,
+}
+
+/// One TCP flow.
+pub(super) struct TcpFlow {
+    /// The oldest that anything is known or held of comes first.
+    incarnations: VecDeque<Incarnation>,
+    /// Number of the first incarnation in the queue.
+    first: u32,
+    /// Number of the incarnation that each guest is in.
+    primary_in: u32,
+    secondary_in: u32,
+    held: VecDeque<Held>,
+    /// A divergence was reported that only a checkpoint can mend.
+    diverged: bool,
+    /// Lateness was reported, and nothing has been released since.
+    asked: bool,
+    overloaded: bool,
+}
+
+impl TcpFlow {
+    /// A new flow. `unprotected`: it began before the protection and is not compared until a guest says a SYN.
+    pub(super) fn new(unprotected: bool) -> Self {
+        Self {
+            incarnations: VecDeque::from([Incarnation::new(unprotected)]),
+            first: 0,
+            primary_in: 0,
+            secondary_in: 0,
+            held: VecDeque::new(),
+            diverged: false,
+            asked: false,
+            overloaded: false,
+        }
+    }
+
+    fn at(&mut self, number: u32) -> &mut Incarnation {
+        &mut self.incarnations[(number - self.first) as usize]
+    }
+
+    fn kept(&self) -> usize {
+        self.incarnations.iter().map(|i| i.bytes.len()).sum()
+    }
+
+    /// A segment of the primary's guest.
+    pub(super) fn primary(
+        &mut self,
+        key: &FlowKey,
+        segment: &TcpSegment<'_>,
+        frames: Frames,
+        cx: &mut Context<'_>,
+    ) {
+        let kept = self.kept();
+        let followed = self.enter(Side::Primary, segment);
+        let number = self.primary_in;
+        let incarnation = self.at(number);
+        if incarnation.unprotected {
+            incarnation.note_unprotected(segment);
+            cx.release(&frames, Reason::Unprotected);
+            return;
+        }
+        let (from, to, repeated) = self.note(Side::Primary, key, segment, followed, cx);
+        // A secondary that is ahead of a primary that moves on is not late.
+        self.at(number).ahead_since = None;
+        let held = Held {
+            frames,
+            order: cx.order,
+            since: cx.now,
+            incarnation: number,
+            flags: segment.flags,
+            from,
+            to,
+            ack: segment.ack,
+        };
+        cx.counters.retransmissions += u64::from(repeated);
+        // Only what repeats may overtake: everything in it has left before.
+        if (self.held.is_empty() || repeated) && self.lack(&held).is_none() {
+            cx.release(&held.frames, Reason::Compared);
+            self.left(&held, cx);
+        } else {
+            cx.hold(&held.frames);
+            self.held.push_back(held);
+            if self.held.len() > cx.limits.queue && !std::mem::replace(&mut self.overloaded, true) {
+                cx.overload("queue", cx.limits.queue, Some(*key));
+            }
+        }
+        self.settle(kept, cx);
+    }
+
+    /// A segment of the secondary's guest.
+    pub(super) fn secondary(&mut self, key: &FlowKey, segment: &TcpSegment<'_>, cx: &mut Context<'_>) {
+        let kept = self.kept();
+        let followed = self.enter(Side::Secondary, segment);
+        let number = self.secondary_in;
+        let incarnation = self.at(number);
+        if incarnation.unprotected {
+            return;
+        }
+        // A bound on what only the secondary has said.
+        let said = incarnation.offset(segment.payload_seq()) + segment.payload.len() as i64;
+        let ahead = said - incarnation.primary.high.unwrap_or(said - segment.payload.len() as i64);
+        let no_room = usize::try_from(ahead).ok().filter(|&n| n > 0).and_then(|n| cx.no_room_ahead(n));
+        if let Some((bound, limit)) = no_room.filter(|_| !segment.payload.is_empty()) {
+            cx.counters.secondary_overflow += 1;
+            if !std::mem::replace(&mut self.overloaded, true) {
+                cx.overload(bound, limit, Some(*key));
+            }
+            return;
+        }
+        self.note(Side::Secondary, key, segment, followed, cx);
+        self.pump(cx);
+        self.settle(kept, cx);
+    }
+
+    /// The client acknowledges what the guest said.
+    pub(super) fn client(&mut self, segment: &TcpSegment<'_>, kept_total: &mut usize) {
+        if segment.flags.has(TcpFlags::ACK) {
+            let kept = self.kept();
+            let number = self.primary_in;
+            self.at(number).client_acknowledges(segment.ack);
+            *kept_total = *kept_total + self.kept() - kept;
+        }
+    }
+
+    /// Moves `side` to the incarnation that `segment` belongs to. `false` if there are too many.
+    fn enter(&mut self, side: Side, segment: &TcpSegment<'_>) -> bool {
+        if !segment.flags.has(TcpFlags::SYN) {
+            return true;
+        }
+        let number = match side {
+            Side::Primary => self.primary_in,
+            Side::Secondary => self.secondary_in,
+        };
+        if !self.at(number).begins_anew(side, segment.seq) {
+            return true;
+        }
+        let next = (number - self.first) as usize + 1;
+        if next == self.incarnations.len() {
+            if next >= MAX_INCARNATIONS {
+                return false;
+            }
+            self.incarnations.push_back(Incarnation::default());
+        }
+        match side {
+            Side::Primary => self.primary_in += 1,
+            Side::Secondary => self.secondary_in += 1,
+        }
+        true
+    }
+
+    /// Takes note of what `segment` says, and reports a difference. Returns the stream offsets of its payload and
+    /// whether all it says has left before.
+    fn note(
+        &mut self,
+        side: Side,
+        key: &FlowKey,
+        segment: &TcpSegment<'_>,
+        followed: bool,
+        cx: &mut Context<'_>,
+    ) -> (i64, i64, bool) {
+        let number = match side {
+            Side::Primary => self.primary_in,
+            Side::Secondary => self.secondary_in,
+        };
+        let incarnation = self.at(number);
+        let syn = segment.flags.has(TcpFlags::SYN);
+        let rst = segment.flags.has(TcpFlags::RST);
+        if !followed {
+            let at = incarnation.primary.high.unwrap_or(0);
+            incarnation.diverge(at);
+            if !std::mem::replace(&mut self.overloaded, true) {
+                cx.overload("incarnations", MAX_INCARNATIONS, Some(*key));
+            }
+            return (at, at + 1, false);
+        }
+        if segment.flags.has(TcpFlags::ACK) && !rst {
+            incarnation.voice(side).acknowledges(segment.ack);
+        }
+        if syn {
+            let found = incarnation.says_syn(side, Syn::of(segment));
+            if let Some((primary, secondary)) = found {
+                let divergence = Divergence {
+                    flow: *key,
+                    kind: DivergenceKind::Flags,
+                    seq: Some(segment.seq),
+                    offset: None,
+                    primary,
+                    secondary,
+                };
+                self.report(divergence, cx);
+            }
+            return (0, 0, false);
+        }
+        if rst {
+            // Its number is not compared, so it is no anchor either.
+            incarnation.voice(side).rst = true;
+            let at = incarnation.primary.high.or(incarnation.primary.low).unwrap_or(0);
+            return (at, at, false);
+        }
+        let from = incarnation.offset(segment.seq);
+        let to = from + segment.payload.len() as i64;
+        let voice = incarnation.voice(side);
+        voice.low = Some(voice.low.map_or(from, |low| low.min(from)));
+        let repeated = side == Side::Primary
+            && from < to
+            && incarnation.released.is_some_and(|released| to <= released)
+            && incarnation.has_said(&incarnation.primary, from, to);
+        if from < to {
+            match incarnation.say(side, from, segment.payload) {
+                Ok(None) => {}
+                Ok(Some(difference)) => {
+                    self.report_payload(key, number, from, difference, cx);
+                }
+                Err(incarnation::TooManyHoles) => {
+                    if !std::mem::replace(&mut self.overloaded, true) {
+                        cx.overload("ranges", ranges::MAX_RANGES, Some(*key));
+                    }
+                }
+            }
+        }
+        let incarnation = self.at(number);
+        if segment.flags.has(TcpFlags::FIN) {
+            incarnation.voice(side).fin = Some(to);
+        }
+        let incarnation = self.at(number);
+        if let Some(end) = incarnation.ends_differ() {
+            incarnation.diverge(end);
+            let divergence = Divergence {
+                flow: *key,
+                kind: DivergenceKind::Length,
+                seq: Some(incarnation.seq(from)),
+                offset: u64::try_from(end - from).ok(),
+                primary: incarnation.excerpt_of(Side::Primary, end),
+                secondary: incarnation.excerpt_of(Side::Secondary, end),
+            };
+            self.report(divergence, cx);
+        }
+        (from, to, repeated && !segment.flags.has(TcpFlags::FIN))
+    }
+
+    fn report_payload(
+        &mut self,
+        key: &FlowKey,
+        number: u32,
+        from: i64,
+        difference: Difference,
+        cx: &mut Context<'_>,
+    ) {
+        let Difference { at, primary, secondary } = difference;
+        // The segment that an operator finds in a capture of the primary: the held one, where it is held.
+        let holds = |held: &&Held| held.incarnation == number && held.from <= at && at < held.to;
+        let from = self.held.iter().find(holds).map_or(from, |held| held.from);
+        let divergence = Divergence {
+            flow: *key,
+            kind: DivergenceKind::Payload,
+            seq: Some(self.at(number).seq(from)),
+            offset: u64::try_from(at - from).ok(),
+            primary,
+            secondary,
+        };
+        self.report(divergence, cx);
+    }
+
+    /// Reports the first difference that only a checkpoint can mend.
+    fn report(&mut self, divergence: Divergence, cx: &mut Context<'_>) {
+        if !std::mem::replace(&mut self.diverged, true) {
+            cx.diverge(divergence);
+        }
+    }
+
+    fn lack(&self, held: &Held) -> Option<Lack> {
+        let incarnation = &self.incarnations[(held.incarnation - self.first) as usize];
+        let secondary = &incarnation.secondary;
+        let lacks_syn = || match (&incarnation.primary.syn, &secondary.syn) {
+            (Some(primary), Some(secondary)) => !primary.same(secondary),
+            _ => true,
+        };
+        if !secondary.spoke() {
+            return Some(Lack::Incarnation);
+        }
+        if held.flags.has(TcpFlags::SYN) && lacks_syn() {
+            return Some(Lack::Syn);
+        }
+        if incarnation.diverged.is_some_and(|at| held.to > at || held.from > at) {
+            return Some(Lack::Checkpoint);
+        }
+        if !incarnation.has_said(secondary, held.from, held.to) {
+            let from = incarnation.settled.map_or(held.from, |settled| held.from.max(settled));
+            return Some(Lack::Payload(secondary.said.first_gap(from)));
+        }
+        if held.flags.has(TcpFlags::FIN) && secondary.fin != Some(held.to) {
+            return Some(Lack::Fin);
+        }
+        if held.flags.has(TcpFlags::RST) {
+            // What an RST acknowledges does not matter to a connection that ends.
+            return (!secondary.rst).then_some(Lack::Rst);
+        }
+        let owned = |ack: Seq| secondary.ack.is_some_and(|owned| !ack.after(owned));
+        (held.flags.has(TcpFlags::ACK) && !owned(held.ack)).then_some(Lack::Ack)
+    }
+
+    /// Lets out what is complete at the front.
+    fn pump(&mut self, cx: &mut Context<'_>) {
+        while self.held.front().is_some_and(|held| self.lack(held).is_none()) {
+            let held = self.held.pop_front().expect("there is a front");
+            cx.release_held(&held.frames, Reason::Compared);
+            self.left(&held, cx);
+            self.asked = false;
+        }
+        if self.held.len() <= cx.limits.queue {
+            self.overloaded = false;
+        }
+    }
+
+    /// Takes note of a segment that has left.
+    fn left(&mut self, held: &Held, cx: &mut Context<'_>) {
+        cx.counters.compared_bytes += (held.to - held.from).unsigned_abs();
+        let incarnation = self.at(held.incarnation);
+        if !held.flags.has(TcpFlags::SYN) && !held.flags.has(TcpFlags::RST) {
+            incarnation.released = incarnation.released.max(Some(held.to));
+        }
+    }
+
+    /// Housekeeping after a segment: forgets what is not needed, keeps the total.
+    fn settle(&mut self, kept_before: usize, cx: &mut Context<'_>) {
+        let bound = if *cx.kept > cx.limits.kept_bytes { 0 } else { cx.limits.said_bytes };
+        let number = self.primary_in;
+        self.at(number).forget_said(bound);
+        let needed = self.held.front().map_or(self.primary_in, |held| held.incarnation);
+        while self.first < needed.min(self.primary_in).min(self.secondary_in) {
+            self.incarnations.pop_front();
+            self.first += 1;
+        }
+        let ends = self.at(number);
+        let lone_fin = ends.secondary.fin.is_some() && ends.primary.fin.is_none();
+        let lone_rst = ends.secondary.rst && !ends.primary.rst;
+        let now = cx.now;
+        ends.lone_end = (lone_fin || lone_rst).then(|| ends.lone_end.unwrap_or(now));
+        ends.ahead_since = ends.ahead().then(|| ends.ahead_since.unwrap_or(now));
+        *cx.kept = *cx.kept + self.kept() - kept_before;
+    }
+
+    /// When [`Self::tick`] has something to do.
+    pub(super) fn deadline(&self, cx: &Context<'_>) -> Option<Mono> {
+        if self.asked {
+            return None;
+        }
+        let late_secondary = self.held.front().and_then(|held| match self.lack(held)? {
+            Lack::Checkpoint if self.diverged || self.overloaded => None,
+            Lack::Ack => Some(held.since + cx.wait.max(cx.policy.wait_ack)),
+            _ => Some(held.since + cx.wait),
+        });
+        let incarnation = &self.incarnations[(self.primary_in - self.first) as usize];
+        let at_its_end = incarnation.secondary.rst
+            || incarnation.secondary.fin.is_some_and(|fin| incarnation.primary.high.is_none_or(|h| h >= fin));
+        let lone_end = incarnation.lone_end.filter(|_| at_its_end).map(|since| since + cx.wait);
+        let late_primary =
+            cx.policy.late_primary.and_then(|wait| incarnation.ahead_since.map(|since| since + wait));
+        [late_secondary, lone_end, late_primary].into_iter().flatten().min()
+    }
+
+    /// Reports what is late.
+    pub(super) fn tick(&mut self, key: &FlowKey, cx: &mut Context<'_>) {
+        if self.deadline(cx).is_none_or(|deadline| deadline > cx.now) {
+            return;
+        }
+        self.asked = true;
+        if let Some(divergence) =
+            self.unmatched(key, DivergenceKind::LateSecondary, DivergenceKind::LatePrimary)
+        {
+            cx.diverge(divergence);
+        }
+    }
+
+    /// The first thing that only one side has said.
+    fn unmatched(
+        &self,
+        key: &FlowKey,
+        only_primary: DivergenceKind,
+        only_secondary: DivergenceKind,
+    ) -> Option<Divergence> {
+        if let Some(held) = self.held.front() {
+            let incarnation = &self.incarnations[(held.incarnation - self.first) as usize];
+            let syn = held.flags.has(TcpFlags::SYN).then_some(incarnation.primary.syn.as_ref()).flatten();
+            let (offset, primary) = match self.lack(held) {
+                Some(Lack::Payload(at)) => (Some(at - held.from), incarnation.bytes.excerpt(at, EXCERPT)),
+                Some(Lack::Fin) => (Some(held.to - held.from), Vec::new()),
+                _ => (None, Vec::new()),
+            };
+            return Some(Divergence {
+                flow: *key,
+                kind: only_primary,
+                seq: Some(syn.map_or_else(|| incarnation.seq(held.from), |syn| syn.initial)),
+                offset: offset.and_then(|o| u64::try_from(o).ok()),
+                primary,
+                secondary: Vec::new(),
+            });
+        }
+        let incarnation = &self.incarnations[(self.primary_in - self.first) as usize];
+        let (primary, secondary) = (&incarnation.primary, &incarnation.secondary);
+        let seq = match (&secondary.syn, incarnation.first_ahead()) {
+            (_, Some(at)) => Some(incarnation.seq(at)),
+            (Some(syn), None) if primary.syn.is_none() && primary.low.is_none() => Some(syn.initial),
+            _ if secondary.fin.is_some() && primary.fin.is_none() => {
+                secondary.fin.map(|f| incarnation.seq(f))
+            }
+            _ if secondary.rst && !primary.rst => primary.high.map(|at| incarnation.seq(at)),
+            _ => return None,
+        };
+        let excerpt = incarnation.first_ahead().map(|at| incarnation.bytes.excerpt(at, EXCERPT));
+        Some(Divergence {
+            flow: *key,
+            kind: only_secondary,
+            seq,
+            offset: None,
+            primary: Vec::new(),
+            secondary: excerpt.unwrap_or_default(),
+        })
+    }
+
+    /// The end of both inputs: what only one side said is a divergence.
+    pub(super) fn finish(&mut self, key: &FlowKey, cx: &mut Context<'_>) {
+        if self.diverged || self.asked {
+            return;
+        }
+        if let Some(divergence) = self.unmatched(key, DivergenceKind::Missing, DivergenceKind::Extra) {
+            self.asked = true;
+            cx.diverge(divergence);
+        }
+    }
+
+    /// The epoch cut: everything held is handed over with its place in the order of capture; all that the primary has
+    /// said and acknowledged counts as said and owned by both.
+    pub(super) fn cut(&mut self, cx: &mut Context<'_>, released: &mut Vec<(u64, Frames)>) {
+        let kept = self.kept();
+        released.extend(self.held.drain(..).map(|held| (held.order, held.frames)));
+        while self.first < self.primary_in {
+            self.incarnations.pop_front();
+            self.first += 1;
+        }
+        self.incarnations.truncate(1);
+        self.secondary_in = self.primary_in;
+        self.incarnations[0].cut();
+        self.diverged = false;
+        self.asked = false;
+        self.overloaded = false;
+        *cx.kept = *cx.kept + self.kept() - kept;
+    }
+
+    /// Whether it holds nothing of the primary's.
+    pub(super) fn quiet(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Whether nothing of either side is waiting for the other.
+    pub(super) fn empty(&self) -> bool {
+        self.held.is_empty()
+            && !self.diverged
+            && self.primary_in == self.secondary_in
+            && !self.incarnations[0].ahead()
+    }
+
+    /// Whether both guests have closed it.
+    pub(super) fn closed(&self) -> bool {
+        self.incarnations.back().is_some_and(Incarnation::closed)
+    }
+
+    /// Forgets all that both sides have said. For when memory is short.
+    pub(super) fn forget_said(&mut self, kept_total: &mut usize) {
+        let kept = self.kept();
+        let number = self.primary_in;
+        self.at(number).forget_said(0);
+        *kept_total = *kept_total + self.kept() - kept;
+    }
+
+    /// Whether its comparison would be lost if it were forgotten, under coverage of new flows only.
+    pub(super) fn protected(&self) -> bool {
+        self.incarnations.iter().any(|i| !i.unprotected)
+    }
+
+    /// Gives back what it keeps to the total, before it is forgotten.
+    pub(super) fn forget(&mut self, kept_total: &mut usize) {
+        *kept_total -= self.kept();
+        self.incarnations.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests;
