@@ -31,6 +31,18 @@ fn the_witness_sees_every_byte_that_left() {
     assert_eq!(witnessed.left.end, witnessed.received.head + 5_000_000);
 }
 
+/// Twin of the test of a secondary that loses frames: a wire told to lose some does.
+#[test]
+fn a_lossy_wire_loses() {
+    let stage = stage(Wires::TapGuest);
+    stage.topology.primary.lose(4);
+    let load = Load { at_most: 6, ..Load::once("datagrams", SERVER_V4, Work::Echo { length: 512 }) };
+    let end = Instant::now() + Duration::from_secs(60);
+    let outcomes = load::run(&stage.topology.client, &[load], end, &AtomicBool::new(false));
+    assert_eq!(outcomes[0].done, 6, "{outcomes:?}");
+    assert!(outcomes[0].resent > 0, "{outcomes:?}");
+}
+
 #[test]
 fn veth() {
     every_load_gets_every_byte_right_and_a_difference_is_seen(Wires::Veth);

@@ -6,7 +6,7 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -25,6 +25,7 @@ const ADDRESSES: usize = 12;
 #[derive(Debug)]
 pub struct Relay {
     stop: Arc<AtomicBool>,
+    lose_every: Arc<AtomicU64>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -43,11 +44,19 @@ impl Relay {
             Some(id) => pop(&frame, id),
             None => Some(frame),
         };
-        let threads = vec![
-            carry(Arc::clone(&far), Arc::clone(&near), Arc::clone(&stop), tag),
-            carry(near, far, Arc::clone(&stop), untag),
-        ];
-        Ok(Self { stop, threads })
+        let lose_every = Arc::new(AtomicU64::new(0));
+        let start = |from: &Arc<Tap>, to: &Arc<Tap>, change: Change| {
+            let (from, to) = (Arc::clone(from), Arc::clone(to));
+            let (stop, lose_every) = (Arc::clone(&stop), Arc::clone(&lose_every));
+            thread::spawn(move || carry(&from, &to, &stop, &lose_every, &change))
+        };
+        let threads = vec![start(&far, &near, Box::new(tag)), start(&near, &far, Box::new(untag))];
+        Ok(Self { stop, lose_every, threads })
+    }
+
+    /// From now on loses each `every`th frame of either direction; 0 ends it.
+    pub fn lose(&self, every: u64) {
+        self.lose_every.store(every, Ordering::Relaxed);
     }
 }
 
@@ -61,26 +70,32 @@ impl Drop for Relay {
     }
 }
 
+/// What is done to each frame on its way; none drops it.
+type Change = Box<dyn Fn(Vec<u8>) -> Option<Vec<u8>> + Send>;
+
 /// Carries frames one way until it is stopped or the tap is gone.
-fn carry(
-    from: Arc<Tap>,
-    to: Arc<Tap>,
-    stop: Arc<AtomicBool>,
-    change: impl Fn(Vec<u8>) -> Option<Vec<u8>> + Send + 'static,
-) -> JoinHandle<()> {
-    thread::spawn(move || {
-        while !stop.load(Ordering::Relaxed) {
-            let frame = match from.read(LOOK) {
-                Ok(frame) => frame,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(_) => return,
-            };
-            if let Some(frame) = frame.and_then(&change) {
-                // An interface that is down takes nothing, as an unplugged wire.
-                let _ = to.write(&frame);
+fn carry(from: &Tap, to: &Tap, stop: &AtomicBool, lose_every: &AtomicU64, change: &Change) {
+    for count in 1_u64.. {
+        let frame = loop {
+            if stop.load(Ordering::Relaxed) {
+                return;
             }
+            match from.read(LOOK) {
+                Ok(Some(frame)) => break frame,
+                Ok(None) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return,
+            }
+        };
+        let every = lose_every.load(Ordering::Relaxed);
+        if every != 0 && count.is_multiple_of(every) {
+            continue;
         }
-    })
+        if let Some(frame) = change(frame) {
+            // An interface that is down takes nothing, as an unplugged wire.
+            let _ = to.write(&frame);
+        }
+    }
 }
 
 /// The frame with an 802.1Q tag after its addresses.

@@ -113,6 +113,13 @@ impl Topology {
 }
 
 impl Host {
+    /// From now on the guest's wire loses each `every`th frame of either direction; 0 ends it. For taps only: the frames
+    /// of a veth pass nobody who could lose them.
+    pub fn lose(&self, every: u64) {
+        assert!(!self.relays.is_empty(), "only a guest on a tap can lose frames");
+        self.relays[0].lose(every);
+    }
+
     fn new(name: &str, wires: Wires) -> Result<Self> {
         let netns = Netns::new(name)?;
         quiet_ipv6(&netns, true)?;
