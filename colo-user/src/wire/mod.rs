@@ -2,12 +2,13 @@
 //!
 //! The order of the files is the order in a frame: [`ether`], [`ip`] (both versions, down to the transport
 //! header, fragments recognised), then [`tcp`], [`udp`], [`icmp`]. [`seq`] is TCP sequence arithmetic and
-//! [`checksum`] the Internet checksum.
+//! [`checksum`] the Internet checksum. [`build`] goes the other way: frames from nothing.
 //!
 //! Everything here takes untrusted input. A parser either returns a view whose every field lies inside the given
 //! slice or says [`Malformed`]; no accessor panics. Checksums are never verified: a wrong one is the receiver's
 //! business, and both replicas' frames are judged by what they say.
 
+pub mod build;
 pub mod checksum;
 pub mod ether;
 pub mod icmp;
