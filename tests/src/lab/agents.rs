@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use super::{
@@ -85,12 +85,21 @@ impl Status {
         self.0["held"].as_u64().unwrap_or(0)
     }
 
-    /// A counter by name; one that the agent does not have is an error that lists those it has.
-    pub fn counter(&self, name: &str) -> Result<u64> {
-        self.0["counters"][name].as_u64().with_context(|| {
-            let names = self.0["counters"].as_object().map(|all| all.keys().cloned().collect::<Vec<_>>());
-            format!("no counter {name:?} in {names:?}")
-        })
+    /// The sum of the counters whose names begin so; if there is none, an error that lists those there are.
+    pub fn count(&self, prefix: &str) -> Result<u64> {
+        let counters = self.0["counters"].as_object().context("a status has counters")?;
+        let matching: Vec<u64> = counters
+            .iter()
+            .filter(|(name, _)| name.starts_with(prefix))
+            .filter_map(|(_, n)| n.as_u64())
+            .collect();
+        ensure!(!matching.is_empty(), "no counter {prefix:?} in {:?}", counters.keys());
+        Ok(matching.iter().sum())
+    }
+
+    /// Frames of the primary released because the secondary had said the same.
+    pub fn compared(&self) -> Result<u64> {
+        self.count("released_compared")
     }
 
     /// Checkpoints asked for since the start.

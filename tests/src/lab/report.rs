@@ -47,15 +47,15 @@ impl Default for Live {
 
 /// What the live line says of a status.
 pub fn summary(status: &Status) -> String {
-    let counter =
-        |name: &str| status.counter(name).map_or_else(|_| "?".to_owned(), |value| value.to_string());
+    let count =
+        |prefix: &str| status.count(prefix).map_or_else(|_| "?".to_owned(), |value| value.to_string());
     format!(
         "{}  held {:>4}  released {:>8}  compared {:>8}  diverged {}  checkpoints asked {}",
         status.state(),
         status.held(),
-        counter("released"),
-        counter("compared"),
-        counter("diverged"),
+        count("released_"),
+        count("released_compared"),
+        count("divergence_"),
         status.checkpoints(),
     )
 }

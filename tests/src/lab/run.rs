@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::atomic::{AtomicBool, Ordering},
@@ -21,6 +22,13 @@ use super::{
     topology::Wires,
     witness::{self, Witnessed},
 };
+
+/// Says a line to whoever still listens: a reader that went away is no reason to leave namespaces behind.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        let _ = writeln!(io::stdout(), $($text)*);
+    }};
+}
 
 /// What `colo-lab run` was asked.
 #[derive(Debug, Clone)]
@@ -52,7 +60,7 @@ pub fn run(plan: &Plan) -> Result<ExitCode> {
     ensure!(colo.exists(), "there is no {}; build it, or name another with --release-binary", colo.display());
     stop_on_signals()?;
 
-    println!("Lab: three hosts and two guests in network namespaces, one server in both guests.");
+    say!("Lab: three hosts and two guests in network namespaces, one server in both guests.");
     let mut stage = Stage::new(&plan.programs, Wires::Veth)?;
     let asked = stage.path("checkpoints");
     fs::create_dir(&asked)?;
@@ -62,11 +70,11 @@ pub fn run(plan: &Plan) -> Result<ExitCode> {
     if STOP.load(Ordering::Relaxed) {
         bail!("stopped");
     }
-    println!("\nSummary\n{}", verdict.text());
+    say!("\nSummary\n{}", verdict.text());
     if acts.is_ok() && verdict.is_good() {
         return Ok(ExitCode::SUCCESS);
     }
-    println!("{}", agents.logs());
+    say!("{}", agents.logs());
     acts.map(|()| ExitCode::FAILURE)
 }
 
@@ -79,7 +87,7 @@ fn acts(
 ) -> Result<()> {
     let status = agents.wait_protected(&STOP)?;
     let said = |value: &serde_json::Value| value.as_str().unwrap_or("?").to_owned();
-    println!(
+    say!(
         "Both agents run: {}. XDP {} on guest and {} on uplink, hold by {}.",
         status.state(),
         said(&status.json()["attach"]["guest"]),
@@ -108,9 +116,9 @@ fn options(plan: &Plan, asked: &Path) -> Options {
 
 /// Phase 1: all loads at once; every byte right, and no checkpoint asked for.
 fn agree(stage: &Stage, agents: &Agents, plan: &Plan, verdict: &mut Verdict) -> Result<()> {
-    println!("\nTraffic for {} s; the replicas agree.", plan.seconds);
+    say!("\nTraffic for {} s; the replicas agree.", plan.seconds);
     let (outcomes, took) = drive(stage, agents, plan, &load::mix(), || Ok(()))?;
-    println!("{}", report::table(&outcomes, took));
+    say!("{}", report::table(&outcomes, took));
     let status = agents.status(Role::Primary)?;
     served(&outcomes, "while the replicas agree", verdict);
     let (checkpoints, divergences) = (status.checkpoints(), status.divergences().len());
@@ -131,7 +139,7 @@ fn differ(
     asked: &Path,
     verdict: &mut Verdict,
 ) -> Result<()> {
-    println!(
+    say!(
         "\nNow the secondary's replica answers one download of {REPLY} bytes with another byte at offset {DIFFERS_AT}.\n\
          These replicas cannot be checkpointed, so that flow stays held and its client gives up after \
          {CLIENT_PATIENCE:?}: expected.\nThe other flows go on."
@@ -143,7 +151,7 @@ fn differ(
         proof = Some(witness::download(stage, REPLY_SEED, REPLY, CLIENT_PATIENCE, &STOP)?);
         Ok(())
     })?;
-    println!("{}", report::table(&outcomes, took));
+    say!("{}", report::table(&outcomes, took));
     served(&outcomes, "beside the divergence", verdict);
     let proof = proof.context("the differing download ran")?;
     let status = agents.status(Role::Primary)?;
@@ -153,10 +161,11 @@ fn differ(
 fn explain(status: &Status, asked: &Path, proof: &Witnessed, verdict: &mut Verdict) -> Result<()> {
     let Witnessed { port, error, received, left } = proof;
     let bound = received.head + DIFFERS_AT;
-    println!("Client of the differing flow (port {port}): {}", error.as_deref().unwrap_or("got it all"));
-    println!(
+    say!("Client of the differing flow (port {port}): {}", error.as_deref().unwrap_or("got it all"));
+    say!(
         "Capture on the client's side: {} segments left, up to byte {}; the first differing byte is {bound}.",
-        left.segments, left.end
+        left.segments,
+        left.end
     );
     verdict.expect(
         received.body < REPLY && left.end <= bound,
@@ -170,14 +179,14 @@ fn explain(status: &Status, asked: &Path, proof: &Witnessed, verdict: &mut Verdi
     verdict.expect(!signals.is_empty(), format!("the checkpoint command ran ({} times)", signals.len()));
     verdict.expect(status.checkpoints() > 0, format!("{} checkpoints asked for", status.checkpoints()));
     if let Some(signal) = signals.first() {
-        println!("The checkpoint command was told:");
+        say!("The checkpoint command was told:");
         for line in fs::read_to_string(signal)?.lines().filter(|line| line.starts_with("COLO_")) {
-            println!("  {line}");
+            say!("  {line}");
         }
     }
-    println!("`colo status` explains:");
+    say!("`colo status` explains:");
     for divergence in status.divergences() {
-        println!("  {divergence}");
+        say!("  {divergence}");
     }
     let port = port.to_string();
     let ours =
@@ -208,7 +217,7 @@ fn drive(
                 next += Duration::from_secs(1);
                 match agents.status(Role::Primary) {
                     Ok(status) => live.show(&status),
-                    Err(error) => eprintln!("  {error:#}"),
+                    Err(error) => say!("  {error:#}"),
                 }
             }
         }

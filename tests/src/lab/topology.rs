@@ -15,6 +15,8 @@
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::Path,
+    process::Command,
 };
 
 use anyhow::{Context as _, Result};
@@ -76,6 +78,7 @@ impl Topology {
     /// Makes the namespaces and joins them. Nothing forwards between a guest and its uplink yet: that is the
     /// agents' work, or [`Topology::forward_plain`]'s.
     pub fn new(wires: Wires) -> Result<Self> {
+        sweep()?;
         let client = Netns::new("colo-client")?;
         quiet_ipv6(&client, false)?;
         client.run("ip link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0")?;
@@ -143,6 +146,25 @@ impl Host {
     }
 }
 
+/// Deletes the namespaces of labs that were killed and could not do it themselves.
+fn sweep() -> Result<()> {
+    let Ok(names) = fs::read_dir("/run/netns") else { return Ok(()) };
+    for name in names {
+        let name = name?.file_name().to_string_lossy().into_owned();
+        if owner(&name).is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+            // Another lab may sweep at the same time.
+            let _ = Command::new("ip").args(["netns", "del", &name]).output();
+        }
+    }
+    Ok(())
+}
+
+/// The process that made a lab's namespace: its name is ROLE-PID-SERIAL-CLOCK.
+fn owner(name: &str) -> Option<u32> {
+    let ours = ["colo-client-", "colo-primary-", "colo-secondary-"].iter().any(|role| name.starts_with(role));
+    name.rsplit('-').nth(2).filter(|_| ours)?.parse().ok()
+}
+
 /// For interfaces yet to come: no address detection, no router solicitation, no autoconfiguration, or no
 /// IPv6 at all.
 fn quiet_ipv6(namespace: &Netns, disable: bool) -> Result<()> {
@@ -159,4 +181,18 @@ fn quiet_ipv6(namespace: &Netns, disable: bool) -> Result<()> {
 fn set(namespace: &Netns, name: &str, value: &str) -> Result<()> {
     let path = format!("/proc/sys/{name}");
     namespace.enter(|| fs::write(&path, value)).with_context(|| format!("{path} = {value}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_labs_namespace_has_an_owner() {
+        assert_eq!(owner("colo-client-123-0-1f"), Some(123));
+        assert_eq!(owner("colo-primary-guest-123-2-1f"), Some(123));
+        assert_eq!(owner("colo-client"), None);
+        assert_eq!(owner("other-client-123-0-1f"), None);
+        assert_eq!(owner("colo-client-x-0-1f"), None);
+    }
 }
