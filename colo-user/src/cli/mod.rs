@@ -1,0 +1,33 @@
+//! The command line: one file per command, each with its arguments and its way to run.
+
+pub mod compare;
+pub mod signals;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// COLO fault tolerance for virtual machines: compare what two replicas say, and let out what they agree on
+#[derive(Debug, Parser)]
+#[command(name = "colo", version, max_term_width = 110, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Stand in for QEMU's colo-compare
+    Compare(compare::Compare),
+}
+
+impl Command {
+    /// Runs the command. An error is printed by the caller and means exit status 1.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Compare(compare) => compare.run(),
+        }
+    }
+}
