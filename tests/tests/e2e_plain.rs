@@ -72,6 +72,8 @@ fn every_load_gets_every_byte_right_and_a_difference_is_seen(wires: Wires) {
             ("short", Work::Short { length: 1 }),
             ("datagrams", Work::Echo { length: 512 }),
             ("fragments", Work::Echo { length: 8000 }),
+            ("ping", Work::Ping { length: 56 }),
+            ("fragmented ping", Work::Ping { length: 4000 }),
         ] {
             loads.push(Load { at_most: 4, ..Load::once(name, server, work) });
         }

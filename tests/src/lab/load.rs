@@ -2,25 +2,26 @@
 //!
 //! A [`Load`] is one kind of [`Work`] done by some workers, each a thread inside the client's namespace, until
 //! the time is over or the count is reached; a request under way is finished. Each answer is checked
-//! against content that the client makes itself ([`content`]): a worker that sees a wrong
+//! against content that the client makes itself ([`super::content`]): a worker that sees a wrong
 //! byte, an error or no answer within [`PATIENCE`] counts a failure and goes on with a new connection.
 
 use std::{
-    io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _},
-    net::{IpAddr, SocketAddr, UdpSocket},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{IpAddr, SocketAddr},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use super::{
-    content::{self, CHUNK, Check},
+    content::Check,
     replica::{ECHO, HTTP, LINES},
 };
 use crate::netns::Netns;
 
+mod datagram;
 mod http;
 mod mix;
 mod patient;
@@ -31,10 +32,6 @@ pub use patient::Patient;
 
 /// How long a worker waits for the next byte.
 pub const PATIENCE: Duration = Duration::from_secs(20);
-/// After this long without an answer a datagram is sent again, as resolvers do.
-const RESEND_AFTER: Duration = Duration::from_secs(1);
-/// How often a datagram is sent before its request has failed.
-const SENDS: u32 = 6;
 /// Failures whose text is kept, per load.
 const FAILURES_KEPT: usize = 8;
 
@@ -67,7 +64,12 @@ pub enum Work {
     },
     /// UDP echo.
     Echo {
-        /// Bytes of the datagram, at least 8.
+        /// Bytes of the datagram.
+        length: usize,
+    },
+    /// ICMP echo, the kernel's own.
+    Ping {
+        /// Bytes of its data.
         length: usize,
     },
 }
@@ -231,9 +233,14 @@ impl<'a> Worker<'a> {
                 Ok(length as u64)
             }
             Work::Echo { length } => {
-                let (sends, bytes) = echo((self.server, ECHO).into(), seed, length, self.stop)?;
+                let sends = datagram::udp((self.server, ECHO).into(), seed, length, self.stop)?;
                 self.resent += u64::from(sends - 1);
-                Ok(bytes)
+                Ok(length as u64)
+            }
+            Work::Ping { length } => {
+                let sends = datagram::ping(self.server, seed, length, self.stop)?;
+                self.resent += u64::from(sends - 1);
+                Ok(length as u64)
             }
         }
     }
@@ -270,29 +277,6 @@ fn end(lines: &mut BufReader<Patient<'_>>) -> Result<()> {
     let rest = lines.fill_buf().context("waiting for the end of the connection")?.len();
     ensure!(rest == 0, "{rest} bytes too many");
     Ok(())
-}
-
-/// One datagram there and back: how often it was sent, and the bytes checked.
-fn echo(server: SocketAddr, seed: u64, length: usize, stop: &AtomicBool) -> Result<(u32, u64)> {
-    let socket = UdpSocket::bind((patient::unspecified(server), 0))?;
-    socket.connect(server)?;
-    socket.set_read_timeout(Some(RESEND_AFTER))?;
-    let datagram = content::bytes(seed, length);
-    let mut answer = vec![0; CHUNK];
-    for sends in 1..=SENDS {
-        socket.send(&datagram)?;
-        match socket.recv(&mut answer) {
-            Ok(got) => {
-                let mut check = Check::new();
-                check.update(&answer[..got]);
-                check.against(seed, length as u64)?;
-                return Ok((sends, length as u64));
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock && !stop.load(Ordering::Relaxed) => {}
-            Err(error) => return Err(error).context("waiting for a datagram"),
-        }
-    }
-    bail!("no answer to {SENDS} datagrams of {length} bytes")
 }
 
 #[cfg(test)]

@@ -81,6 +81,8 @@ impl Topology {
         sweep()?;
         let client = Netns::new("colo-client")?;
         quiet_ipv6(&client, false)?;
+        // Root may open ping sockets.
+        set(&client, "net/ipv4/ping_group_range", "0 0")?;
         client.run("ip link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0")?;
         let mut primary = Host::new("colo-primary", wires)?;
         let mut secondary = Host::new("colo-secondary", wires)?;

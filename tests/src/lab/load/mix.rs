@@ -25,5 +25,7 @@ pub fn mix() -> Vec<Load> {
         load("UDP 512 B", SERVER_V4, Work::Echo { length: 512 }, 1),
         load("UDP 8000 B, fragmented", SERVER_V4, Work::Echo { length: 8000 }, 1),
         load("UDP 8000 B, IPv6", SERVER_V6, Work::Echo { length: 8000 }, 1),
+        load("ping", SERVER_V4, Work::Ping { length: 56 }, 1),
+        load("ping, IPv6", SERVER_V6, Work::Ping { length: 1024 }, 1),
     ]
 }
