@@ -260,3 +260,6 @@ impl UnitFlow {
         self.held.is_empty() && self.ahead.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,6 +27,9 @@ mod datagram;
 mod flows;
 mod tcp;
 
+#[cfg(test)]
+mod rig;
+
 pub use classify::{Class, FlowKey};
 pub use comparator::Comparator;
 pub use counters::Counters;

@@ -253,7 +253,7 @@ pub fn fragments(
             let (offset, more) = ((i * size) as u16, i + 1 < count);
             match (src, dst) {
                 (IpAddr::V4(s), IpAddr::V4(d)) => {
-                    let field = offset / 8 | if more { 0x2000 } else { 0 };
+                    let field = (offset / 8) | if more { 0x2000 } else { 0 };
                     ether(ethertype::IPV4, &ipv4(s, d, protocol, data, wrap, field), wrap)
                 }
                 _ => {
