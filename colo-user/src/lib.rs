@@ -5,4 +5,5 @@ pub mod compare;
 pub mod link;
 pub mod mono;
 pub mod pcap;
+pub mod translate;
 pub mod wire;
