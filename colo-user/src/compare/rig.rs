@@ -115,11 +115,13 @@ impl Rig {
 
     /// The divergences so far.
     pub fn divergences(&self) -> Vec<&Divergence> {
-        let divergence = |cause| match cause {
-            &Cause::Divergence(ref d) => Some(d),
-            Cause::Overload(_) => None,
-        };
-        self.asked.iter().filter_map(divergence).collect()
+        self.asked
+            .iter()
+            .filter_map(|cause| match cause {
+                Cause::Divergence(d) => Some(d),
+                Cause::Overload(_) => None,
+            })
+            .collect()
     }
 
     /// The kinds of the divergences so far.

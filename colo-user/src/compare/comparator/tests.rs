@@ -3,7 +3,9 @@
 use super::super::DivergenceKind as Kind;
 use super::super::rig::{Rig, tcp};
 use crate::wire::build::Tcp;
+use crate::wire::{Seq, TcpFlags};
 use proptest::prelude::*;
+use std::collections::HashSet;
 
 /// How one replica says a stream: cuts, repeats and small disorder.
 #[derive(Clone, Debug)]
@@ -40,9 +42,7 @@ impl Speech {
             })
             .collect();
         if fin {
-            segments.push(
-                tcp().seq(isn.wrapping_add(1 + stream.len() as u32)).ack(9).flag(crate::wire::TcpFlags::FIN),
-            );
+            segments.push(tcp().seq(isn.wrapping_add(1 + stream.len() as u32)).ack(9).flag(TcpFlags::FIN));
         }
         for (i, swap) in self.swaps.iter().enumerate() {
             let n = segments.len();
@@ -60,19 +60,37 @@ impl Speech {
     }
 }
 
+/// Both replicas speak, in turns by `order`; output commit is checked after each frame: no byte, no FIN has left that
+/// the secondary has not said.
 fn interleave(rig: &mut Rig, primary: &[Tcp], secondary: &[Tcp], order: &[bool]) {
+    let mut said = HashSet::new();
     let (mut p, mut s) = (primary.iter(), secondary.iter());
-    for &first in order.iter().cycle().take(2 * (primary.len() + secondary.len())) {
+    let mut checked = 0;
+    let mut step = |rig: &mut Rig, first: bool| {
         if first {
             p.next().map(|segment| rig.p(&segment.frame()));
         } else if let Some(segment) = s.next() {
+            said.extend(words(segment));
             rig.s(&segment.frame());
         }
+        for &token in &rig.left[checked..] {
+            let segment = &primary[token as usize];
+            assert!(words(segment).all(|word| said.contains(&word)), "{segment:?} left too early");
+        }
+        checked = rig.left.len();
+    };
+    for &first in order.iter().cycle().take(2 * (primary.len() + secondary.len())) {
+        step(rig, first);
     }
-    p.for_each(|segment| {
-        rig.p(&segment.frame());
-    });
-    s.for_each(|segment| rig.s(&segment.frame()));
+    (0..primary.len()).for_each(|_| step(rig, true));
+    (0..secondary.len()).for_each(|_| step(rig, false));
+}
+
+/// What a segment says, byte by byte; the FIN is a word of its own.
+fn words(segment: &Tcp) -> impl Iterator<Item = (u32, Option<u8>)> + '_ {
+    let fin = segment.flags.has(TcpFlags::FIN).then_some(None);
+    let bytes = segment.payload.iter().map(|b| Some(*b));
+    bytes.chain(fin).enumerate().map(|(i, word)| ((segment.seq + i as u32).0, word))
 }
 
 fn stream() -> impl Strategy<Value = Vec<u8>> {
@@ -132,9 +150,9 @@ proptest! {
         interleave(&mut rig, &p, &s, &order);
         prop_assert_eq!(rig.kinds(), [Kind::Payload]);
         let d = rig.divergences()[0].clone();
-        prop_assert_eq!(d.seq.unwrap() + d.offset.unwrap() as u32, crate::wire::Seq(isn) + 1 + at as u32);
+        prop_assert_eq!(d.seq.unwrap() + d.offset.unwrap() as u32, Seq(isn) + 1 + at as u32);
         let holds = |t: u64| {
-            let from = p[t as usize].seq.distance_from(crate::wire::Seq(isn) + 1) as usize;
+            let from = p[t as usize].seq.distance_from(Seq(isn) + 1) as usize;
             (from..from + p[t as usize].payload.len()).contains(&at)
         };
         prop_assert!(!rig.left.iter().any(|&t| holds(t)), "byte {} left: {:?}", at, rig.left);
