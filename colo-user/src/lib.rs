@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod compare;
+pub mod epoch;
 pub mod link;
 pub mod mono;
 pub mod pcap;

@@ -1,0 +1,286 @@
+//! How a link comes to be, again and again: connect or accept, exchange hellos, hand the stream over.
+//!
+//! Runs on the control plane (tokio). The side that listens takes peers at any time and refuses a second one while the
+//! first is there; the side that connects tries again with [`BACKOFF`], which grows to [`BACKOFF_MAX`] and starts
+//! anew after a connection that held. A refused hello costs that connection only. Dropping the future of
+//! [`Connector::run`] closes the listener and any connection that has not been handed over.
+
+use super::endpoint::{Endpoint, EndpointError, Listener, Stream};
+use super::frame::{ByeReason, Hello, HelloError, Message, Role};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::{Notify, mpsc};
+use tracing::{debug, info, warn};
+
+/// First pause between two attempts to connect.
+pub const BACKOFF: Duration = Duration::from_millis(100);
+/// Longest pause between two attempts.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// A connection and both hellos must be done in this time.
+pub const HELLO_TIME: Duration = Duration::from_secs(5);
+/// Most connections in their hello at one time; further ones wait in the listener's queue.
+pub const MAX_HANDSHAKES: usize = 16;
+
+/// A link whose hellos are done.
+#[derive(Debug)]
+pub struct Connected {
+    /// Non-blocking.
+    pub stream: Stream,
+    /// What the peer said.
+    pub hello: Hello,
+}
+
+/// What is shared between the connector and whoever has the link.
+#[derive(Debug, Default)]
+pub struct Slot {
+    taken: AtomicBool,
+    freed: Notify,
+    refused: AtomicU64,
+}
+
+impl Slot {
+    /// The link that was handed over is gone: the next one may come.
+    pub fn free(&self) {
+        self.taken.store(false, Ordering::Release);
+        self.freed.notify_one();
+    }
+
+    /// Peers refused so far: bad hello, or a second one.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    fn take(&self) -> bool {
+        !self.taken.swap(true, Ordering::AcqRel)
+    }
+}
+
+/// Why no link came of a connection.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error(transparent)]
+    Hello(#[from] HelloError),
+    #[error("another {0} is connected already: stop it, or wait until its link is declared lost")]
+    Taken(Role),
+    #[error("no complete hello within {} s", HELLO_TIME.as_secs())]
+    Silent,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Makes links to one peer.
+#[derive(Debug)]
+pub struct Connector {
+    endpoint: Endpoint,
+    hello: Hello,
+    slot: Arc<Slot>,
+    links: mpsc::Sender<Connected>,
+    listener: Option<Listener>,
+}
+
+impl Connector {
+    /// Listens at once if the endpoint is a server, so that a taken address is an error at start. Links that are made
+    /// go to `links`.
+    ///
+    /// # Errors
+    /// The address cannot be listened on.
+    pub fn new(
+        endpoint: Endpoint,
+        hello: Hello,
+        slot: Arc<Slot>,
+        links: mpsc::Sender<Connected>,
+    ) -> Result<Self, EndpointError> {
+        let listener = if endpoint.server { Some(endpoint.listen()?) } else { None };
+        Ok(Self { endpoint, hello, slot, links, listener })
+    }
+
+    /// Makes links until `links` is closed.
+    ///
+    /// # Errors
+    /// The listener broke.
+    pub async fn run(mut self) -> io::Result<()> {
+        match self.listener.take() {
+            Some(listener) => {
+                info!("the link listens on {}; it is plain text until TLS exists", self.endpoint.address);
+                self.serve(listener).await
+            }
+            None => {
+                info!("the link connects to {}; it is plain text until TLS exists", self.endpoint.address);
+                self.dial().await;
+                Ok(())
+            }
+        }
+    }
+
+    async fn serve(self, listener: Listener) -> io::Result<()> {
+        let shared = Arc::new(self);
+        let running = Arc::new(tokio::sync::Semaphore::new(MAX_HANDSHAKES));
+        let accept = Accept::new(listener)?;
+        while !shared.links.is_closed() {
+            let Ok(permit) = Arc::clone(&running).acquire_owned().await else { return Ok(()) };
+            let stream = match accept.next().await {
+                Ok(stream) => stream,
+                Err(error) => {
+                    // A connection that died in the queue, or no descriptors left: neither is a reason to stop.
+                    warn!("the link cannot accept: {error}");
+                    tokio::time::sleep(BACKOFF).await;
+                    continue;
+                }
+            };
+            let shared = Arc::clone(&shared);
+            tokio::spawn(async move {
+                shared.greet(stream).await;
+                drop(permit);
+            });
+        }
+        Ok(())
+    }
+
+    async fn dial(self) {
+        let mut pause = BACKOFF;
+        while !self.links.is_closed() {
+            let endpoint = self.endpoint.clone();
+            let attempt = tokio::task::spawn_blocking(move || endpoint.connect(HELLO_TIME)).await;
+            match attempt {
+                Ok(Ok(stream)) => {
+                    if let Ok(stream) = Either::new(stream)
+                        && self.greet(stream).await
+                    {
+                        pause = BACKOFF;
+                        self.slot.freed.notified().await;
+                    }
+                }
+                Ok(Err(error)) => debug!("{error}; next attempt in {pause:?}"),
+                Err(_) => return,
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    /// Exchanges hellos and hands the link over; false if it was refused.
+    async fn greet(&self, stream: Either) -> bool {
+        let name = stream.peer();
+        let outcome = match stream {
+            Either::Tcp(mut s) => match self.handshake(&mut s).await {
+                Ok(hello) => s.into_std().map(|s| (Stream::Tcp(s), hello)).map_err(Refusal::Io),
+                Err(refusal) => Err(refusal),
+            },
+            Either::Unix(mut s) => match self.handshake(&mut s).await {
+                Ok(hello) => s.into_std().map(|s| (Stream::Unix(s), hello)).map_err(Refusal::Io),
+                Err(refusal) => Err(refusal),
+            },
+        };
+        let (stream, hello) = match outcome {
+            Ok(done) => done,
+            Err(refusal) => {
+                warn!("{name} refused: {refusal}");
+                return false;
+            }
+        };
+        if self.links.send(Connected { stream, hello }).await.is_err() {
+            self.slot.free();
+            return false;
+        }
+        info!("link to the {} at {name} is up", self.hello.role.peer());
+        true
+    }
+
+    async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: &mut S) -> Result<Hello, Refusal> {
+        // Ours goes out first: a peer that refuses it can say what it got.
+        let exchange = async {
+            stream.write_all(&self.hello.encode()).await?;
+            self.read_hello(stream).await
+        };
+        let outcome = tokio::time::timeout(HELLO_TIME, exchange).await.unwrap_or(Err(Refusal::Silent));
+        let outcome = outcome.and_then(|hello| {
+            if self.slot.take() { Ok(hello) } else { Err(Refusal::Taken(self.hello.role.peer())) }
+        });
+        if let Err(refusal) = &outcome {
+            self.slot.refused.fetch_add(1, Ordering::Relaxed);
+            let text = refusal.to_string();
+            let mut bye = Vec::new();
+            Message::Bye { reason: ByeReason::Refused, text: &text }.encode(&mut bye);
+            // The peer may be gone, or not read: it was refused either way.
+            let _ = tokio::time::timeout(BACKOFF, stream.write_all(&bye)).await;
+        }
+        outcome
+    }
+
+    /// Reads exactly one hello: what follows it belongs to the packet thread.
+    async fn read_hello<S: AsyncRead + Unpin>(&self, stream: &mut S) -> Result<Hello, Refusal> {
+        let mut bytes = Vec::new();
+        loop {
+            if let Some((hello, _)) = Hello::decode(&bytes, self.hello.role.peer())? {
+                return Ok(hello);
+            }
+            let before = bytes.len();
+            let missing = u64::try_from(Hello::missing(&bytes)).unwrap_or(u64::MAX);
+            (&mut *stream).take(missing).read_buf(&mut bytes).await?;
+            if bytes.len() == before {
+                return Err(HelloError::Truncated { got: before }.into());
+            }
+        }
+    }
+}
+
+/// A stream of either kind on the control plane.
+enum Either {
+    Tcp(tokio::net::TcpStream),
+    Unix(tokio::net::UnixStream),
+}
+
+impl Either {
+    fn new(stream: Stream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        Ok(match stream {
+            Stream::Tcp(s) => Self::Tcp(tokio::net::TcpStream::from_std(s)?),
+            Stream::Unix(s) => Self::Unix(tokio::net::UnixStream::from_std(s)?),
+        })
+    }
+
+    fn peer(&self) -> String {
+        match self {
+            Self::Tcp(s) => s.peer_addr().map_or_else(|_| "a peer that left".into(), |a| format!("tcp:{a}")),
+            Self::Unix(_) => "a peer on the unix socket".into(),
+        }
+    }
+}
+
+/// A listener on the control plane.
+enum Accept {
+    Tcp(tokio::net::TcpListener),
+    Unix(
+        tokio::net::UnixListener,
+        #[expect(dead_code, reason = "unlinks the socket on drop")] super::endpoint::SocketFile,
+    ),
+}
+
+impl Accept {
+    fn new(listener: Listener) -> io::Result<Self> {
+        Ok(match listener {
+            Listener::Tcp(l) => Self::Tcp(tokio::net::TcpListener::from_std(l)?),
+            Listener::Unix { listener, file } => {
+                Self::Unix(tokio::net::UnixListener::from_std(listener)?, file)
+            }
+        })
+    }
+
+    async fn next(&self) -> io::Result<Either> {
+        match self {
+            Self::Tcp(l) => {
+                let (stream, _) = l.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok(Either::Tcp(stream))
+            }
+            Self::Unix(l, _) => l.accept().await.map(|(stream, _)| Either::Unix(stream)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

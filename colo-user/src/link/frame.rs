@@ -1,0 +1,484 @@
+//! What two agents say to each other: one [`Hello`] each, then [`Message`]s. No I/O.
+//!
+//! All numbers are big-endian.
+//!
+//! ```text
+//! hello    "COLOLINK" | u16 version | u8 role | u8 security type | 16 bytes boot id | u64 features
+//!          | u16 length of the security blob (0 to 4096) | blob
+//! message  u32 length of what follows | u8 kind | body
+//! ```
+//!
+//! | kind | body | sender |
+//! |---|---|---|
+//! | 1 input | u64 epoch, u64 index, frame | primary |
+//! | 2 output | u64 epoch, frame | secondary |
+//! | 3 learned | u64 epoch, initial numbers of a flow | primary |
+//! | 4 cut | u64 epoch that ends | primary |
+//! | 5 end | u64 epoch that ended | secondary |
+//! | 6 begin | u64 epoch that begins | either |
+//! | 7 input-cut | u64 epoch, u64 first index that counts | primary |
+//! | 8 heartbeat | u64 sent, u64 echo, u64 frames, u64 lost | either |
+//! | 9 bye | u8 reason, text | either |
+//!
+//! The version covers the hello and every body: a change to either is a new version. The security type says what
+//! protects the stream after the hello; only [`SECURITY_NONE`] exists yet.
+
+use crate::epoch::Epoch;
+use std::fmt;
+
+/// First bytes of a hello.
+pub const MAGIC: [u8; 8] = *b"COLOLINK";
+/// The link version this build speaks.
+pub const VERSION: u16 = 1;
+/// The stream after the hello is plain text.
+pub const SECURITY_NONE: u8 = 0;
+/// Longest security blob of a hello.
+pub const MAX_SECURITY_BLOB: usize = 4096;
+/// Longest frame that a message carries: what QEMU's chardev framing allows too.
+pub const MAX_FRAME: usize = 69_632;
+/// Longest message without its length field: kind, epoch, index, frame.
+pub const MAX_MESSAGE: usize = 1 + 8 + 8 + MAX_FRAME;
+/// Longest text of a bye.
+pub const MAX_BYE: usize = 512;
+/// Length of a hello without its blob.
+const HELLO: usize = 8 + 2 + 1 + 1 + 16 + 8 + 2;
+
+/// Which end of the pair an agent is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The one whose guest is heard.
+    Primary,
+    /// The one whose guest confirms.
+    Secondary,
+}
+
+impl Role {
+    /// The other end.
+    #[must_use]
+    pub const fn peer(self) -> Self {
+        match self {
+            Self::Primary => Self::Secondary,
+            Self::Secondary => Self::Primary,
+        }
+    }
+
+    const fn code(self) -> u8 {
+        match self {
+            Self::Primary => 1,
+            Self::Secondary => 2,
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Primary => "primary",
+            Self::Secondary => "secondary",
+        })
+    }
+}
+
+/// What an agent says first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// Which end it is.
+    pub role: Role,
+    /// New with every start of the agent: tells a peer that came back from one that was restarted.
+    pub boot: [u8; 16],
+    /// Feature bits; unknown ones are ignored. None is defined yet.
+    pub features: u64,
+    /// What protects the stream after the hello.
+    pub security: u8,
+    /// What that needs to start, at most [`MAX_SECURITY_BLOB`] bytes.
+    pub blob: Vec<u8>,
+}
+
+/// Why a hello was refused. The text goes to the log and, as the bye, to the peer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HelloError {
+    /// The first bytes are not the magic.
+    #[error(
+        "not a colo agent: expected a hello beginning with \"COLOLINK\", got {}; check that --peer names the other \
+         agent's link and not another service", shown(.got)
+    )]
+    Magic {
+        /// What came.
+        got: Vec<u8>,
+    },
+    /// Another version.
+    #[error(
+        "peer speaks colo link version {got}, this build speaks {VERSION}: run the same colo release on both hosts"
+    )]
+    Version {
+        /// What came.
+        got: u16,
+    },
+    /// The peer has our own role or an unknown one.
+    #[error(
+        "peer says its role is {}, expected {expected}: run `colo primary` on one host and `colo secondary` on the other",
+        role_name(*.got)
+    )]
+    Role {
+        /// The role code that came.
+        got: u8,
+        /// The role that was to come.
+        expected: Role,
+    },
+    /// A security type that this build does not know.
+    #[error("peer asks for security type {got}, this build knows only {SECURITY_NONE} (plain text)")]
+    Security {
+        /// What came.
+        got: u8,
+    },
+    /// A blob longer than allowed.
+    #[error("peer announces a security blob of {got} bytes, the limit is {MAX_SECURITY_BLOB}")]
+    Blob {
+        /// What came.
+        got: usize,
+    },
+    /// The stream ended inside the hello.
+    #[error("peer closed the connection after {got} bytes of a hello of at least {HELLO}")]
+    Truncated {
+        /// Bytes that came.
+        got: usize,
+    },
+}
+
+fn shown(bytes: &[u8]) -> String {
+    format!("\"{}\"", bytes.escape_ascii())
+}
+
+fn role_name(code: u8) -> String {
+    [Role::Primary, Role::Secondary]
+        .into_iter()
+        .find(|r| r.code() == code)
+        .map_or_else(|| format!("unknown ({code})"), |r| r.to_string())
+}
+
+impl Hello {
+    /// The hello of an agent that starts now with boot id `boot`, in plain text.
+    #[must_use]
+    pub const fn plain(role: Role, boot: [u8; 16]) -> Self {
+        Self { role, boot, features: 0, security: SECURITY_NONE, blob: Vec::new() }
+    }
+
+    /// Its bytes. A blob over [`MAX_SECURITY_BLOB`] is cut.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let blob = &self.blob[..self.blob.len().min(MAX_SECURITY_BLOB)];
+        let mut b = Vec::with_capacity(HELLO + blob.len());
+        b.extend_from_slice(&MAGIC);
+        b.extend_from_slice(&VERSION.to_be_bytes());
+        b.push(self.role.code());
+        b.push(self.security);
+        b.extend_from_slice(&self.boot);
+        b.extend_from_slice(&self.features.to_be_bytes());
+        b.extend_from_slice(&u16::try_from(blob.len()).unwrap_or_default().to_be_bytes());
+        b.extend_from_slice(blob);
+        b
+    }
+
+    /// Bytes that are at least missing from `bytes` for a hello, 0 once it is complete.
+    #[must_use]
+    pub fn missing(bytes: &[u8]) -> usize {
+        let whole = match bytes.get(HELLO - 2..HELLO) {
+            Some(length) => HELLO + usize::from(u16::from_be_bytes([length[0], length[1]])),
+            None => HELLO,
+        };
+        whole.saturating_sub(bytes.len())
+    }
+
+    /// Reads a hello of an agent in role `expected` from the start of `bytes`: it and its length, or `None` if more
+    /// bytes are needed. What cannot become one is refused at the first byte that says so.
+    ///
+    /// # Errors
+    /// What came and what was expected.
+    pub fn decode(bytes: &[u8], expected: Role) -> Result<Option<(Self, usize)>, HelloError> {
+        let magic = &bytes[..bytes.len().min(MAGIC.len())];
+        if !MAGIC.starts_with(magic) {
+            return Err(HelloError::Magic { got: magic.to_vec() });
+        }
+        // The version comes first: what follows it may look different in another one.
+        let mut fields = Fields(&bytes[magic.len()..]);
+        let Some(version) = fields.u16() else { return Ok(None) };
+        if version != VERSION {
+            return Err(HelloError::Version { got: version });
+        }
+        let Some(role) = fields.u8() else { return Ok(None) };
+        if role != expected.code() {
+            return Err(HelloError::Role { got: role, expected });
+        }
+        let Some(security) = fields.u8() else { return Ok(None) };
+        if security != SECURITY_NONE {
+            return Err(HelloError::Security { got: security });
+        }
+        let (Some(boot), Some(features), Some(length)) = (fields.array(), fields.u64(), fields.u16()) else {
+            return Ok(None);
+        };
+        let length = usize::from(length);
+        if length > MAX_SECURITY_BLOB {
+            return Err(HelloError::Blob { got: length });
+        }
+        let Some(blob) = fields.take(length) else { return Ok(None) };
+        let hello = Self { role: expected, boot, features, security, blob: blob.to_vec() };
+        Ok(Some((hello, HELLO + length)))
+    }
+}
+
+/// Numbers that an agent sends along with its heartbeat.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// The sender's monotonic clock, nanoseconds.
+    pub sent: u64,
+    /// `sent` of the last heartbeat that the sender received; 0 before the first.
+    pub echo: u64,
+    /// Frames of the stream it reads (input or output) that the sender has taken from the link.
+    pub frames: u64,
+    /// Secondary: frames of input that its guest did not get, ever. Primary: 0.
+    pub lost: u64,
+}
+
+/// Why an agent leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ByeReason {
+    /// It was told to stop.
+    Exit,
+    /// It does not accept this peer.
+    Refused,
+    /// The peer broke the protocol.
+    Protocol,
+    /// The stream did not drain.
+    Stalled,
+}
+
+impl ByeReason {
+    const ALL: [Self; 4] = [Self::Exit, Self::Refused, Self::Protocol, Self::Stalled];
+
+    const fn code(self) -> u8 {
+        match self {
+            Self::Exit => 1,
+            Self::Refused => 2,
+            Self::Protocol => 3,
+            Self::Stalled => 4,
+        }
+    }
+
+    /// The name used in the log.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Exit => "exit",
+            Self::Refused => "refused",
+            Self::Protocol => "protocol",
+            Self::Stalled => "stalled",
+        }
+    }
+}
+
+/// One message. Frames and texts are borrowed from the buffer they were read from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Message<'a> {
+    /// A frame client → guest.
+    Input {
+        /// The primary's epoch when it was taken from the mirror ring.
+        epoch: Epoch,
+        /// Its number among all that went to the primary's guest.
+        index: u64,
+        /// The frame.
+        frame: &'a [u8],
+    },
+    /// A frame that the secondary's guest said, in wire space.
+    Output {
+        /// The secondary's epoch when it was captured.
+        epoch: Epoch,
+        /// The frame.
+        frame: &'a [u8],
+    },
+    /// What the primary's guest chose for a new TCP flow.
+    Learned {
+        /// The primary's epoch.
+        epoch: Epoch,
+        /// The flow and its numbers, as the translator wrote them.
+        initial: &'a [u8],
+    },
+    /// The primary's guest was copied: this epoch ends.
+    Cut(Epoch),
+    /// All output of this epoch has been sent.
+    End(Epoch),
+    /// Secondary: the state is owned, what follows is of this epoch. Primary, as its first message: the session
+    /// starts in this epoch.
+    Begin(Epoch),
+    /// Input before `first` is part of the state that ended `epoch`.
+    InputCut {
+        /// The epoch that ended.
+        epoch: Epoch,
+        /// The first index that the secondary's guest still has to get.
+        first: u64,
+    },
+    /// Sign of life with numbers.
+    Heartbeat(Heartbeat),
+    /// The sender closes the link.
+    Bye {
+        /// Why, for the machine.
+        reason: ByeReason,
+        /// Why, for people; at most [`MAX_BYE`] bytes.
+        text: &'a str,
+    },
+}
+
+/// Why the stream of messages cannot be read on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MessageError {
+    /// A length field out of range.
+    #[error("message of {got} bytes announced, legal are 1 to {MAX_MESSAGE}")]
+    Length {
+        /// What came.
+        got: usize,
+    },
+    /// A kind that this version does not have.
+    #[error("message of unknown kind {got}")]
+    Kind {
+        /// What came.
+        got: u8,
+    },
+    /// A body that its kind cannot have.
+    #[error("{kind} message with an impossible body of {got} bytes")]
+    Body {
+        /// Name of the kind.
+        kind: &'static str,
+        /// Length of the body that came.
+        got: usize,
+    },
+}
+
+impl<'a> Message<'a> {
+    /// Appends the message to `out`. A frame over [`MAX_FRAME`] must not come here (the data path refuses it); it
+    /// would be refused by the peer.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(&[0; 4]);
+        let mut put = |kind: u8, numbers: &[u64], tail: &[u8]| {
+            out.push(kind);
+            for n in numbers {
+                out.extend_from_slice(&n.to_be_bytes());
+            }
+            out.extend_from_slice(tail);
+        };
+        match self {
+            Self::Input { epoch, index, frame } => put(1, &[epoch.0, *index], frame),
+            Self::Output { epoch, frame } => put(2, &[epoch.0], frame),
+            Self::Learned { epoch, initial } => put(3, &[epoch.0], initial),
+            Self::Cut(epoch) => put(4, &[epoch.0], &[]),
+            Self::End(epoch) => put(5, &[epoch.0], &[]),
+            Self::Begin(epoch) => put(6, &[epoch.0], &[]),
+            Self::InputCut { epoch, first } => put(7, &[epoch.0, *first], &[]),
+            Self::Heartbeat(h) => put(8, &[h.sent, h.echo, h.frames, h.lost], &[]),
+            Self::Bye { reason, text } => {
+                let end = (0..=MAX_BYE.min(text.len()))
+                    .rev()
+                    .find(|&i| text.is_char_boundary(i))
+                    .unwrap_or_default();
+                put(9, &[], &[&[reason.code()], &text.as_bytes()[..end]].concat());
+            }
+        }
+        let length = u32::try_from(out.len() - start - 4).unwrap_or(u32::MAX);
+        out[start..start + 4].copy_from_slice(&length.to_be_bytes());
+    }
+
+    /// Reads a message from the start of `bytes`: it and the bytes it takes, or `None` if more are needed.
+    ///
+    /// # Errors
+    /// The stream is not one of ours, or no longer: it has to be closed.
+    pub fn decode(bytes: &'a [u8]) -> Result<Option<(Self, usize)>, MessageError> {
+        let mut fields = Fields(bytes);
+        let Some(length) = fields.u32() else { return Ok(None) };
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        if !(1..=MAX_MESSAGE).contains(&length) {
+            return Err(MessageError::Length { got: length });
+        }
+        let Some(body) = fields.take(length) else { return Ok(None) };
+        Ok(Some((Self::body(body[0], &body[1..])?, 4 + length)))
+    }
+
+    fn body(kind: u8, body: &'a [u8]) -> Result<Self, MessageError> {
+        let mut f = Fields(body);
+        let (name, message) = match kind {
+            1 => (
+                "input",
+                f.epoch().zip(f.u64()).map(|(epoch, index)| Self::Input { epoch, index, frame: f.rest() }),
+            ),
+            2 => ("output", f.epoch().map(|epoch| Self::Output { epoch, frame: f.rest() })),
+            3 => ("learned", f.epoch().map(|epoch| Self::Learned { epoch, initial: f.rest() })),
+            4 => ("cut", f.epoch().map(Self::Cut)),
+            5 => ("end", f.epoch().map(Self::End)),
+            6 => ("begin", f.epoch().map(Self::Begin)),
+            7 => ("input-cut", f.epoch().zip(f.u64()).map(|(epoch, first)| Self::InputCut { epoch, first })),
+            8 => ("heartbeat", f.heartbeat().map(Self::Heartbeat)),
+            9 => ("bye", f.bye()),
+            got => return Err(MessageError::Kind { got }),
+        };
+        match message {
+            Some(message) if f.0.is_empty() => Ok(message),
+            _ => Err(MessageError::Body { kind: name, got: body.len() }),
+        }
+    }
+}
+
+/// Bytes read from the front.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    fn take(&mut self, n: usize) -> Option<&'a [u8]> {
+        let (head, tail) = self.0.split_at_checked(n)?;
+        self.0 = tail;
+        Some(head)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, tail) = self.0.split_first_chunk()?;
+        self.0 = tail;
+        Some(*head)
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.array().map(|[b]| b)
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_be_bytes)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_be_bytes)
+    }
+
+    fn epoch(&mut self) -> Option<Epoch> {
+        self.u64().map(Epoch)
+    }
+
+    fn rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.0)
+    }
+
+    fn heartbeat(&mut self) -> Option<Heartbeat> {
+        Some(Heartbeat { sent: self.u64()?, echo: self.u64()?, frames: self.u64()?, lost: self.u64()? })
+    }
+
+    fn bye(&mut self) -> Option<Message<'a>> {
+        let code = self.u8()?;
+        let reason = ByeReason::ALL.into_iter().find(|r| r.code() == code)?;
+        let text = self.rest();
+        if text.len() > MAX_BYE {
+            return None;
+        }
+        Some(Message::Bye { reason, text: std::str::from_utf8(text).ok()? })
+    }
+}
+
+#[cfg(test)]
+mod tests;
