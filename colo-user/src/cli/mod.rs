@@ -1,6 +1,7 @@
 //! The command line: one file per command, each with its arguments and its way to run.
 
 pub mod compare;
+pub mod diff;
 pub mod signals;
 
 use std::process::ExitCode;
@@ -16,11 +17,12 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// The commands.
+/// The commands. Their help is the documentation of their arguments.
 #[derive(Debug, Subcommand)]
+#[expect(missing_docs, reason = "a comment here would stand in for the help of the command")]
 pub enum Command {
-    /// Stand in for QEMU's colo-compare
     Compare(compare::Compare),
+    Diff(diff::Diff),
 }
 
 impl Command {
@@ -28,6 +30,7 @@ impl Command {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Compare(compare) => compare.run(),
+            Self::Diff(diff) => diff.run(),
         }
     }
 }

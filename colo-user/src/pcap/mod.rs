@@ -35,6 +35,14 @@ pub struct CaptureError {
     pub offset: usize,
 }
 
+impl CaptureError {
+    /// A file of which nothing could be read.
+    #[must_use]
+    pub const fn unreadable(file: String, error: io::Error) -> Self {
+        Self { file, reason: Reason::Io(error), frames: 0, offset: 0 }
+    }
+}
+
 /// What is wrong with a capture.
 #[derive(Debug, Error)]
 pub enum Reason {
@@ -105,12 +113,7 @@ impl Capture {
     /// Opens a capture file and reads its header.
     pub fn open(path: &Path) -> Result<Self, CaptureError> {
         let file = path.display().to_string();
-        let source = File::open(path).map_err(|e| CaptureError {
-            file: file.clone(),
-            reason: Reason::Io(e),
-            frames: 0,
-            offset: 0,
-        })?;
+        let source = File::open(path).map_err(|e| CaptureError::unreadable(file.clone(), e))?;
         Self::new(file, source)
     }
 
@@ -131,25 +134,33 @@ impl Capture {
 
     /// The next frame, `None` at the end of the file. After an error there is nothing more to read.
     pub fn next_frame(&mut self) -> Result<Option<Captured<'_>>, CaptureError> {
-        match self.find() {
-            Ok(None) => Ok(None),
-            Ok(Some(place)) => {
-                self.frames += 1;
-                let record = &self.reader.data()[..self.last];
-                Ok(Some(Captured { frame: &record[place.start..place.start + place.length], cut: place.cut }))
+        self.find(|_| true)
+    }
+
+    /// The next frame that is `wanted`; the others are passed over.
+    pub fn find(&mut self, wanted: impl Fn(&[u8]) -> bool) -> Result<Option<Captured<'_>>, CaptureError> {
+        let place = loop {
+            match self.step() {
+                Ok(None) => return Ok(None),
+                Ok(Some(place)) => {
+                    self.frames += 1;
+                    if wanted(&self.reader.data()[place.start..place.start + place.length]) {
+                        break place;
+                    }
+                }
+                Err(reason) => {
+                    let (file, offset) = (self.file.clone(), self.reader.consumed());
+                    return Err(CaptureError { file, reason, frames: self.frames, offset });
+                }
             }
-            Err(reason) => Err(CaptureError {
-                file: self.file.clone(),
-                reason,
-                frames: self.frames,
-                offset: self.reader.consumed(),
-            }),
-        }
+        };
+        let frame = &self.reader.data()[place.start..place.start + place.length];
+        Ok(Some(Captured { frame, cut: place.cut }))
     }
 
     /// Steps to the next record with a frame. Where the frame lies is told relative to the record's start, as the
     /// record itself is borrowed from the parser's buffer.
-    fn find(&mut self) -> Result<Option<Place>, Reason> {
+    fn step(&mut self) -> Result<Option<Place>, Reason> {
         loop {
             self.reader.consume(std::mem::take(&mut self.last));
             let trouble = match self.reader.next() {

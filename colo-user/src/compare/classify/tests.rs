@@ -102,7 +102,7 @@ fn vlans_and_families_are_flows_of_their_own() {
     rig.s(&tagged(&[6]));
     rig.s(&tagged(&[5, 5]));
     rig.s(&tagged(&[]));
-    assert_eq!(rig.left, []);
+    assert_eq!(rig.left, [0; 0]);
     rig.s(&tagged(&[5]));
     assert_eq!(rig.left, [0]);
     assert_eq!(rig.c.flows(), 4);
