@@ -1,0 +1,99 @@
+//! What one guest has said and the other has not: in time while they run, at all when their output has ended.
+
+use super::super::classify::FlowKey;
+use super::super::context::Context;
+use super::super::divergence::{Divergence, DivergenceKind, EXCERPT};
+use super::{Lack, TcpFlow};
+use crate::mono::Mono;
+use crate::wire::TcpFlags;
+
+impl TcpFlow {
+    /// When [`Self::tick`] has something to do.
+    pub(in crate::compare) fn deadline(&self, cx: &Context<'_>) -> Option<Mono> {
+        if self.asked {
+            return None;
+        }
+        let late_secondary = self.held.front().and_then(|held| match self.lack(held)? {
+            Lack::Checkpoint if self.diverged || self.overloaded => None,
+            Lack::Ack => Some(held.since + cx.wait.max(cx.policy.wait_ack)),
+            _ => Some(held.since + cx.wait),
+        });
+        let incarnation = &self.incarnations[(self.primary_in - self.first) as usize];
+        let at_its_end = incarnation.secondary.rst
+            || incarnation.secondary.fin.is_some_and(|fin| incarnation.primary.high.is_none_or(|h| h >= fin));
+        let lone_end = incarnation.lone_end.filter(|_| at_its_end).map(|since| since + cx.wait);
+        let late_primary =
+            cx.policy.late_primary.and_then(|wait| incarnation.ahead_since.map(|since| since + wait));
+        [late_secondary, lone_end, late_primary].into_iter().flatten().min()
+    }
+
+    /// Reports what is late.
+    pub(in crate::compare) fn tick(&mut self, key: &FlowKey, cx: &mut Context<'_>) {
+        if self.deadline(cx).is_none_or(|deadline| deadline > cx.now) {
+            return;
+        }
+        self.asked = true;
+        if let Some(divergence) =
+            self.unmatched(key, DivergenceKind::LateSecondary, DivergenceKind::LatePrimary)
+        {
+            cx.diverge(divergence);
+        }
+    }
+
+    /// The first thing that only one side has said.
+    fn unmatched(
+        &self,
+        key: &FlowKey,
+        only_primary: DivergenceKind,
+        only_secondary: DivergenceKind,
+    ) -> Option<Divergence> {
+        if let Some(held) = self.held.front() {
+            let incarnation = &self.incarnations[(held.incarnation - self.first) as usize];
+            let syn = held.flags.has(TcpFlags::SYN).then_some(incarnation.primary.syn.as_ref()).flatten();
+            let (offset, primary) = match self.lack(held) {
+                Some(Lack::Payload(at)) => (Some(at - held.from), incarnation.bytes.excerpt(at, EXCERPT)),
+                Some(Lack::Fin) => (Some(held.to - held.from), Vec::new()),
+                _ => (None, Vec::new()),
+            };
+            return Some(Divergence {
+                flow: *key,
+                kind: only_primary,
+                seq: Some(syn.map_or_else(|| incarnation.seq(held.from), |syn| syn.initial)),
+                offset: offset.and_then(|o| u64::try_from(o).ok()),
+                primary,
+                secondary: Vec::new(),
+            });
+        }
+        let incarnation = &self.incarnations[(self.primary_in - self.first) as usize];
+        let (primary, secondary) = (&incarnation.primary, &incarnation.secondary);
+        let seq = match (&secondary.syn, incarnation.first_ahead()) {
+            (_, Some(at)) => Some(incarnation.seq(at)),
+            (Some(syn), None) if primary.syn.is_none() && primary.low.is_none() => Some(syn.initial),
+            _ if secondary.fin.is_some() && primary.fin.is_none() => {
+                secondary.fin.map(|f| incarnation.seq(f))
+            }
+            _ if secondary.rst && !primary.rst => primary.high.map(|at| incarnation.seq(at)),
+            _ => return None,
+        };
+        let excerpt = incarnation.first_ahead().map(|at| incarnation.bytes.excerpt(at, EXCERPT));
+        Some(Divergence {
+            flow: *key,
+            kind: only_secondary,
+            seq,
+            offset: None,
+            primary: Vec::new(),
+            secondary: excerpt.unwrap_or_default(),
+        })
+    }
+
+    /// The end of both inputs: what only one side said is a divergence.
+    pub(in crate::compare) fn finish(&mut self, key: &FlowKey, cx: &mut Context<'_>) {
+        if self.diverged || self.asked {
+            return;
+        }
+        if let Some(divergence) = self.unmatched(key, DivergenceKind::Missing, DivergenceKind::Extra) {
+            self.asked = true;
+            cx.diverge(divergence);
+        }
+    }
+}
