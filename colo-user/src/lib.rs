@@ -1,5 +1,6 @@
 //! The colo agent as a library.
 
+pub mod checkpoint;
 pub mod cli;
 pub mod compare;
 pub mod epoch;

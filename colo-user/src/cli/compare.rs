@@ -1,10 +1,9 @@
 //! `colo compare`: stands where QEMU's colo-compare object stands.
 //!
-//! By file: [`hold`] is where the primary's frames wait, [`notify`] the protocol by which checkpoints are asked for,
-//! [`proxy`] the whole without sockets, [`shell`] the sockets.
+//! By file: [`hold`] is where the primary's frames wait, [`proxy`] the whole without sockets, [`shell`] the sockets;
+//! [`crate::checkpoint::notify_dev`] is the protocol by which checkpoints are asked for.
 
 mod hold;
-mod notify;
 mod proxy;
 mod shell;
 

@@ -5,13 +5,14 @@
 //! anew after a connection that held. A refused hello costs that connection only. Dropping the future of
 //! [`Connector::run`] closes the listener and any connection that has not been handed over.
 
+use super::async_stream::{AsyncListener, AsyncStream};
 use super::endpoint::{Endpoint, EndpointError, Listener, Stream};
 use super::frame::{ByeReason, Hello, HelloError, Message, Role};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{Notify, mpsc};
 use tracing::{debug, info, warn};
 
@@ -119,10 +120,10 @@ impl Connector {
     async fn serve(self, listener: Listener) -> io::Result<()> {
         let shared = Arc::new(self);
         let running = Arc::new(tokio::sync::Semaphore::new(MAX_HANDSHAKES));
-        let accept = Accept::new(listener)?;
+        let listener = AsyncListener::new(listener)?;
         while !shared.links.is_closed() {
             let Ok(permit) = Arc::clone(&running).acquire_owned().await else { return Ok(()) };
-            let stream = match accept.next().await {
+            let stream = match listener.accept().await {
                 Ok(stream) => stream,
                 Err(error) => {
                     // A connection that died in the queue, or no descriptors left: neither is a reason to stop.
@@ -143,19 +144,14 @@ impl Connector {
     async fn dial(self) {
         let mut pause = BACKOFF;
         while !self.links.is_closed() {
-            let endpoint = self.endpoint.clone();
-            let attempt = tokio::task::spawn_blocking(move || endpoint.connect(HELLO_TIME)).await;
-            match attempt {
-                Ok(Ok(stream)) => {
-                    if let Ok(stream) = Either::new(stream)
-                        && self.greet(stream).await
-                    {
+            match AsyncStream::connect(&self.endpoint, HELLO_TIME).await {
+                Ok(stream) => {
+                    if self.greet(stream).await {
                         pause = BACKOFF;
                         self.slot.freed.notified().await;
                     }
                 }
-                Ok(Err(error)) => debug!("{error}; next attempt in {pause:?}"),
-                Err(_) => return,
+                Err(error) => debug!("{error}; next attempt in {pause:?}"),
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(BACKOFF_MAX);
@@ -163,34 +159,31 @@ impl Connector {
     }
 
     /// Exchanges hellos and hands the link over; false if it was refused.
-    async fn greet(&self, stream: Either) -> bool {
+    async fn greet(&self, mut stream: AsyncStream) -> bool {
         let name = stream.peer();
-        let outcome = match stream {
-            Either::Tcp(mut s) => match self.handshake(&mut s).await {
-                Ok(hello) => s.into_std().map(|s| (Stream::Tcp(s), hello)).map_err(Refusal::Io),
-                Err(refusal) => Err(refusal),
-            },
-            Either::Unix(mut s) => match self.handshake(&mut s).await {
-                Ok(hello) => s.into_std().map(|s| (Stream::Unix(s), hello)).map_err(Refusal::Io),
-                Err(refusal) => Err(refusal),
-            },
-        };
-        let (stream, hello) = match outcome {
-            Ok(done) => done,
+        let hello = match self.handshake(&mut stream).await {
+            Ok(hello) => hello,
             Err(refusal) => {
                 warn!("{name} refused: {refusal}");
                 return false;
             }
         };
-        if self.links.send(Connected { stream, hello }).await.is_err() {
+        let handed = match stream.into_std() {
+            Ok(stream) => self.links.send(Connected { stream, hello }).await.is_ok(),
+            Err(error) => {
+                warn!("{name} is lost: {error}");
+                false
+            }
+        };
+        if handed {
+            info!("link to the {} at {name} is up", self.hello.role.peer());
+        } else {
             self.slot.free();
-            return false;
         }
-        info!("link to the {} at {name} is up", self.hello.role.peer());
-        true
+        handed
     }
 
-    async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: &mut S) -> Result<Hello, Refusal> {
+    async fn handshake(&self, stream: &mut AsyncStream) -> Result<Hello, Refusal> {
         // Ours goes out first: a peer that refuses it can say what it got.
         let exchange = async {
             stream.write_all(&self.hello.encode()).await?;
@@ -212,7 +205,7 @@ impl Connector {
     }
 
     /// Reads exactly one hello: what follows it belongs to the packet thread.
-    async fn read_hello<S: AsyncRead + Unpin>(&self, stream: &mut S) -> Result<Hello, Refusal> {
+    async fn read_hello(&self, stream: &mut AsyncStream) -> Result<Hello, Refusal> {
         let mut bytes = Vec::new();
         loop {
             if let Some((hello, _)) = Hello::decode(&bytes, self.hello.role.peer())? {
@@ -224,60 +217,6 @@ impl Connector {
             if bytes.len() == before {
                 return Err(HelloError::Truncated { got: before }.into());
             }
-        }
-    }
-}
-
-/// A stream of either kind on the control plane.
-enum Either {
-    Tcp(tokio::net::TcpStream),
-    Unix(tokio::net::UnixStream),
-}
-
-impl Either {
-    fn new(stream: Stream) -> io::Result<Self> {
-        stream.set_nonblocking(true)?;
-        Ok(match stream {
-            Stream::Tcp(s) => Self::Tcp(tokio::net::TcpStream::from_std(s)?),
-            Stream::Unix(s) => Self::Unix(tokio::net::UnixStream::from_std(s)?),
-        })
-    }
-
-    fn peer(&self) -> String {
-        match self {
-            Self::Tcp(s) => s.peer_addr().map_or_else(|_| "a peer that left".into(), |a| format!("tcp:{a}")),
-            Self::Unix(_) => "a peer on the unix socket".into(),
-        }
-    }
-}
-
-/// A listener on the control plane.
-enum Accept {
-    Tcp(tokio::net::TcpListener),
-    Unix(
-        tokio::net::UnixListener,
-        #[expect(dead_code, reason = "unlinks the socket on drop")] super::endpoint::SocketFile,
-    ),
-}
-
-impl Accept {
-    fn new(listener: Listener) -> io::Result<Self> {
-        Ok(match listener {
-            Listener::Tcp(l) => Self::Tcp(tokio::net::TcpListener::from_std(l)?),
-            Listener::Unix { listener, file } => {
-                Self::Unix(tokio::net::UnixListener::from_std(listener)?, file)
-            }
-        })
-    }
-
-    async fn next(&self) -> io::Result<Either> {
-        match self {
-            Self::Tcp(l) => {
-                let (stream, _) = l.accept().await?;
-                stream.set_nodelay(true)?;
-                Ok(Either::Tcp(stream))
-            }
-            Self::Unix(l, _) => l.accept().await.map(|(stream, _)| Either::Unix(stream)),
         }
     }
 }

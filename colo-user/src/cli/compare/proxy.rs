@@ -8,11 +8,9 @@ use std::{io::IoSlice, time::Duration};
 
 use tracing::{info, warn};
 
-use super::{
-    hold::{Bound, Hold},
-    notify::{Notify, Said},
-};
+use super::hold::{Bound, Hold};
 use crate::{
+    checkpoint::notify_dev::{Notify, Said},
     compare::{Action, Comparator, Limits, Policy},
     link::chardev::{Decoder, Framing, Oversized},
     mono::Mono,
