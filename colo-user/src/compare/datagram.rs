@@ -121,7 +121,7 @@ impl UnitFlow {
             cx.release_held(&held.frames, Reason::Compared);
             self.asked = false;
         }
-        if self.held.len() <= cx.limits.queue {
+        if self.held.len() <= cx.limits.queue / 2 {
             self.overloaded = false;
         }
     }

@@ -370,7 +370,7 @@ impl TcpFlow {
             self.left(&held, cx);
             self.asked = false;
         }
-        if self.held.len() <= cx.limits.queue {
+        if self.held.len() <= cx.limits.queue / 2 {
             self.overloaded = false;
         }
     }
