@@ -1,0 +1,104 @@
+//! Entry points, the mode and settings they decide by, and the straight way through.
+
+use aya_ebpf::{
+    bindings::xdp_action::{XDP_DROP, XDP_PASS},
+    macros::{map, xdp},
+    maps::{Array, DevMap},
+    programs::XdpContext,
+};
+use colo_ebpf::{ABI_VERSION, Counter, Hold, Mode, PORT_GUEST, PORT_UPLINK, Settings};
+
+use crate::{
+    counters::{count, drop},
+    hold, mirror, parse,
+};
+
+#[map]
+static MODE: Array<u32> = Array::with_max_entries(1, 0);
+
+#[map]
+static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
+
+#[map]
+static PORTS: DevMap = DevMap::with_max_entries(2, 0);
+
+/// Guest output.
+#[xdp]
+pub fn colo_guest(ctx: XdpContext) -> u32 {
+    let Some((mode, settings)) = configuration() else {
+        return drop(Counter::GuestMisconfigured);
+    };
+    match mode {
+        Mode::Protect | Mode::Secondary if settings.hold == Hold::Ring as u32 => {
+            hold::to_ring(&ctx, settings)
+        }
+        Mode::Protect | Mode::Secondary => hold::to_socket(&ctx, settings),
+        Mode::Pass if parse::frame_len(&ctx) > u64::from(settings.uplink_limit) => {
+            drop(Counter::GuestPassTooLong)
+        }
+        Mode::Pass => forward(PORT_UPLINK, Counter::GuestPassed, Counter::GuestNoUplink),
+        Mode::Closed => drop(Counter::GuestClosed),
+    }
+}
+
+/// Guest input.
+#[xdp]
+pub fn colo_uplink(ctx: XdpContext) -> u32 {
+    let Some((mode, settings)) = configuration() else {
+        return drop(Counter::UplinkMisconfigured);
+    };
+    if settings.filter != 0 {
+        match parse::destination(&ctx) {
+            None => return drop(Counter::UplinkRunt),
+            Some(address) if parse::is_for(address, settings.guest_mac) => {}
+            Some(_) => {
+                count(Counter::UplinkNotForGuest);
+                return XDP_PASS;
+            }
+        }
+    }
+    match mode {
+        Mode::Closed => return drop(Counter::UplinkClosed),
+        Mode::Secondary => return drop(Counter::UplinkSecondary),
+        Mode::Pass | Mode::Protect => {}
+    }
+    // The kernel would drop it after the verdict, in silence.
+    if parse::frame_len(&ctx) > u64::from(settings.guest_limit) {
+        return drop(Counter::UplinkTooLong);
+    }
+    if mode == Mode::Pass {
+        return forward(PORT_GUEST, Counter::UplinkPassed, Counter::UplinkNoGuest);
+    }
+    if PORTS.get_ifindex(PORT_GUEST).is_none() {
+        return drop(Counter::UplinkNoGuest);
+    }
+    mirror::copy(&ctx);
+    forward(PORT_GUEST, Counter::UplinkForwarded, Counter::UplinkNoGuest)
+}
+
+fn configuration() -> Option<(Mode, &'static Settings)> {
+    let mode = Mode::from_word(*MODE.get(0)?)?;
+    let settings = SETTINGS.get(0)?;
+    (settings.abi == ABI_VERSION).then_some((mode, settings))
+}
+
+#[inline(always)]
+fn forward(port: u32, sent: Counter, missing: Counter) -> u32 {
+    match PORTS.redirect(port, u64::from(XDP_DROP)) {
+        Ok(verdict) => {
+            count(sent);
+            verdict
+        }
+        Err(_) => drop(missing),
+    }
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // Never linked: the programs have no path that panics.
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
