@@ -8,9 +8,7 @@ use aya_ebpf::{
     maps::{RingBuf, XskMap},
     programs::XdpContext,
 };
-use colo_ebpf::{
-    CAPTURE_MAGIC, CAPTURE_META_LEN, CaptureMeta, Counter, INDEX_CAPTURED, QUEUES, Settings,
-};
+use colo_ebpf::{CAPTURE_MAGIC, CAPTURE_META_LEN, CaptureMeta, Counter, INDEX_CAPTURED, QUEUES, Settings};
 
 use crate::{
     counters::{count, drop},

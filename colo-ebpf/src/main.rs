@@ -2,7 +2,10 @@
 //! interface toward the client network and sees the guest's input. Both only decide, by the mode word.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
-#![allow(unsafe_code, reason = "packet and map memory is reached through raw pointers that the verifier checks")]
+#![allow(
+    unsafe_code,
+    reason = "packet and map memory is reached through raw pointers that the verifier checks"
+)]
 
 #[cfg(target_arch = "bpf")]
 mod counters;

@@ -3,6 +3,7 @@
 pub mod checkpoint;
 pub mod cli;
 pub mod compare;
+pub mod datapath;
 pub mod epoch;
 pub mod link;
 pub mod mono;

@@ -87,8 +87,9 @@ impl Netns {
             &peer.name,
         ])?;
         for (namespace, interface) in [(self, name), (peer, peer_name)] {
-            namespace.run(&format!("ethtool -K {interface} tx off tso off gso off gro on"))?;
             namespace.run(&format!("ip link set {interface} up"))?;
+            // GRO that is switched on while the link is down does not make its peer a redirect target.
+            namespace.run(&format!("ethtool -K {interface} tx off tso off gso off gro on"))?;
         }
         Ok(())
     }

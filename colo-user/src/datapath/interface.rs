@@ -1,0 +1,153 @@
+//! What must be true of an interface before programs are attached, and what an operator is to be told about it.
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+
+use colo_ebpf::{GUEST_PROGRAM, QUEUES, UPLINK_PROGRAM};
+
+use super::error::DatapathError;
+use super::netlink::{AttachedProgram, Link, Netlink};
+use super::sys;
+
+/// Bytes of a frame beyond the MTU that the kernel forwards: Ethernet header and one VLAN tag (`is_skb_forwardable`,
+/// `xdp_ok_fwd_dev`).
+const OVERHEAD: u32 = 14 + 4;
+
+const ETHTOOL_GTXCSUM: u32 = 0x16;
+const ETHTOOL_GTSO: u32 = 0x1e;
+const ETHTOOL_GGSO: u32 = 0x23;
+const ETHTOOL_GFLAGS: u32 = 0x25;
+const ETHTOOL_GCHANNELS: u32 = 0x3c;
+const ETH_FLAG_LRO: u32 = 1 << 15;
+/// Words of `struct ethtool_channels`, and of those that hold the receive and the combined queues in use.
+const CHANNEL_WORDS: usize = 9;
+const CHANNELS_RX: usize = 5;
+const CHANNELS_COMBINED: usize = 8;
+
+/// An interface that was looked at.
+#[derive(Clone, Debug)]
+pub(super) struct Interface {
+    pub name: String,
+    pub index: u32,
+    /// As it was at the start: counters are told from here on.
+    pub start: Link,
+}
+
+impl Interface {
+    /// Looks at interface `name` and refuses what cannot work or would take it from someone else.
+    pub fn inspect(netlink: &mut Netlink, name: &str) -> Result<Self, DatapathError> {
+        let start = netlink
+            .link(name)
+            .map_err(|source| DatapathError::Interface { interface: name.to_owned(), source })?;
+        if let Some(program) = start.program {
+            return Err(occupied(name, program));
+        }
+        if !start.up {
+            return Err(DatapathError::Down(name.to_owned()));
+        }
+        let interface = Self { name: name.to_owned(), index: start.index, start };
+        interface.check_queues()?;
+        Ok(interface)
+    }
+
+    /// Longest frame that the kernel sends on it, in bytes.
+    pub fn longest_frame(&self) -> u32 {
+        self.start.mtu.saturating_add(OVERHEAD)
+    }
+
+    /// True if frames sent to it wait in a queue that its reader empties, and that drops without a word.
+    pub fn is_tap(&self) -> bool {
+        self.start.kind == "tun"
+    }
+
+    /// True if the hardware filters by address, so that the guest's would not arrive.
+    pub fn filters_addresses(&self) -> bool {
+        !matches!(self.start.kind.as_str(), "tun" | "veth")
+    }
+
+    fn check_queues(&self) -> Result<(), DatapathError> {
+        let name = &self.name;
+        let channels = self.ethtool(ETHTOOL_GCHANNELS).unwrap_or([0; CHANNEL_WORDS]);
+        let queues = match self.start.tun_queues {
+            Some(queues) => queues,
+            None => channels[CHANNELS_RX] + channels[CHANNELS_COMBINED],
+        };
+        if queues <= QUEUES {
+            return Ok(());
+        }
+        let hint = if self.is_tap() {
+            format!("give the guest's NIC one queue (QEMU: no `queues=`, no `mq=on` for {name})")
+        } else if channels[CHANNELS_COMBINED] > 0 {
+            format!("`ethtool -L {name} combined 1`")
+        } else {
+            format!("`ethtool -L {name} rx 1`")
+        };
+        Err(DatapathError::Queues { interface: name.clone(), queues, hint })
+    }
+
+    /// What the interface's offloads would spoil, each with the command that helps.
+    pub fn warnings(&self) -> Vec<String> {
+        let name = &self.name;
+        let on = |command| self.ethtool::<2>(command).map_or(0, |answer| answer[1]);
+        let mut warnings = Vec::new();
+        let unfinished = [(ETHTOOL_GTXCSUM, "tx"), (ETHTOOL_GTSO, "tso"), (ETHTOOL_GGSO, "gso")];
+        let unfinished: Vec<_> =
+            unfinished.into_iter().filter(|&(command, _)| on(command) != 0).map(|(_, word)| word).collect();
+        if !unfinished.is_empty() {
+            let options: String = unfinished.iter().map(|word| format!(" {word} off")).collect();
+            let far_end = match self.start.kind.as_str() {
+                "tun" => {
+                    "; switch checksum and segmentation offload of the guest's NIC off too (QEMU: csum=off,gso=off,\
+                          host_tso4=off,host_tso6=off,host_ecn=off,host_ufo=off,guest_csum=off,guest_tso4=off,guest_tso6=off,\
+                          guest_ecn=off,guest_ufo=off)"
+                }
+                "veth" => "; and the same on its peer",
+                _ => "",
+            };
+            warnings.push(format!(
+                "{name} has transmit offloads on ({}): frames may cross it with unfinished checksums or unsegmented; \
+                 `ethtool -K {name}{options}`{far_end}",
+                unfinished.join(", ")
+            ));
+        }
+        if on(ETHTOOL_GFLAGS) & ETH_FLAG_LRO != 0 {
+            warnings.push(format!(
+                "{name} merges received frames (LRO): merged frames are too long for the guest; `ethtool -K {name} lro off`"
+            ));
+        }
+        warnings
+    }
+
+    /// One ethtool question; `None` where the driver has no answer.
+    fn ethtool<const WORDS: usize>(&self, command: u32) -> Option<[u32; WORDS]> {
+        let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None).ok()?;
+        let mut words = [0; WORDS];
+        words[0] = command;
+        sys::ethtool(&socket, &self.name, &mut words).ok()?;
+        Some(words)
+    }
+}
+
+/// The error for an interface that runs `program` already.
+pub(super) fn occupied(interface: &str, program: AttachedProgram) -> DatapathError {
+    let AttachedProgram { id, attached } = program;
+    let interface = interface.to_owned();
+    let name = program_name(id);
+    if let Some(name) = name.as_deref().filter(|name| [GUEST_PROGRAM, UPLINK_PROGRAM].contains(name)) {
+        return DatapathError::InUse { interface, program: name.to_owned(), id };
+    }
+    let program = name.map_or_else(|| "of unknown name".to_owned(), |name| format!("{name:?}"));
+    let (mode, off) = match attached {
+        1 => ("native", "xdpdrv"),
+        2 => ("skb", "xdpgeneric"),
+        3 => ("offloaded", "xdpoffload"),
+        _ => ("several modes", "xdp"),
+    };
+    DatapathError::ForeignProgram { interface, program, id, mode, off }
+}
+
+/// The name of a loaded program; `None` if it has none or may not be looked at.
+fn program_name(id: u32) -> Option<String> {
+    let programs = aya::programs::loaded_programs().filter_map(Result::ok);
+    let program = programs.into_iter().find(|program| program.id() == id)?;
+    program.name_as_str().filter(|name| !name.is_empty()).map(str::to_owned)
+}

@@ -1,0 +1,291 @@
+//! The XDP programs in the kernel: loaded, told what to do, attached.
+//!
+//! Links and maps are kept as they are, so that they can be pinned. On drop the links go first: an interface is as it
+//! was found before anything that its program used is gone.
+
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
+
+use aya::maps::{Array, DevMap, MapData, PerCpuArray, RingBuf, XskMap};
+use aya::programs::xdp::XdpLink;
+use aya::programs::{ProgramError, Xdp, XdpMode};
+use aya::{Ebpf, EbpfLoader, Pod, include_bytes_aligned};
+use colo_ebpf::{
+    Counter, GUEST_PROGRAM, MAP_COUNTERS, MAP_HOLD_RING, MAP_HOLD_SOCKETS, MAP_MIRROR_RING, MAP_MODE,
+    MAP_PORTS, MAP_SETTINGS, Mode, PORT_GUEST, PORT_UPLINK, Settings, UPLINK_PROGRAM,
+};
+
+use super::config::AttachMode;
+use super::error::DatapathError;
+use super::interface::{Interface, occupied};
+use super::netlink::{Netlink, XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE};
+
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/colo"));
+
+/// Bytes of a ring buffer that is not used.
+const SMALLEST_RING: u32 = 4096;
+
+/// The two ends of a guest's traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The guest's interface, `colo_guest`.
+    Guest,
+    /// The uplink, `colo_uplink`.
+    Uplink,
+}
+
+impl Side {
+    const fn program(self) -> &'static str {
+        match self {
+            Self::Guest => GUEST_PROGRAM,
+            Self::Uplink => UPLINK_PROGRAM,
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Value(Settings);
+
+// SAFETY: `Settings` is `repr(C)`, of integers only, without padding (its last field fills it up).
+unsafe impl Pod for Value {}
+
+/// The programs and their maps. For those who test the programs by themselves; the agents use
+/// [`Datapath`](super::Datapath).
+#[derive(Debug)]
+pub struct Programs {
+    links: Vec<XdpLink>,
+    ebpf: Ebpf,
+}
+
+impl Programs {
+    /// Loads both programs, with ring buffers of so many bytes (powers of two of at least a page; 0 for one that is
+    /// not used). Nothing is attached; the mode is closed.
+    ///
+    /// # Errors
+    /// What the kernel, with the verifier's words, does not like.
+    pub fn load(mirror_bytes: u32, hold_bytes: u32) -> Result<Self, DatapathError> {
+        let mut ebpf = EbpfLoader::new()
+            .map_max_entries(MAP_MIRROR_RING, mirror_bytes.max(SMALLEST_RING))
+            .map_max_entries(MAP_HOLD_RING, hold_bytes.max(SMALLEST_RING))
+            .load(OBJECT)
+            .map_err(|error| DatapathError::Load(chain(&error)))?;
+        for side in [Side::Guest, Side::Uplink] {
+            program(&mut ebpf, side)?.load().map_err(|error| DatapathError::Load(chain(&error)))?;
+        }
+        Ok(Self { links: Vec::new(), ebpf })
+    }
+
+    /// A program, to be run by itself.
+    ///
+    /// # Errors
+    /// If the object is not ours.
+    pub fn program(&mut self, side: Side) -> Result<&mut Xdp, DatapathError> {
+        program(&mut self.ebpf, side)
+    }
+
+    /// Tells the programs what to do with frames.
+    ///
+    /// # Errors
+    /// The kernel's reason.
+    pub fn set_mode(&mut self, mode: Mode) -> Result<(), DatapathError> {
+        let mut map: Array<_, u32> = self.map_mut(MAP_MODE)?;
+        map.set(0, mode as u32, 0).map_err(|error| map_error(MAP_MODE, &error))
+    }
+
+    /// Writes a mode word that may mean nothing, as a newer agent would.
+    ///
+    /// # Errors
+    /// The kernel's reason.
+    pub fn set_mode_word(&mut self, word: u32) -> Result<(), DatapathError> {
+        let mut map: Array<_, u32> = self.map_mut(MAP_MODE)?;
+        map.set(0, word, 0).map_err(|error| map_error(MAP_MODE, &error))
+    }
+
+    /// Tells the programs about the interfaces.
+    ///
+    /// # Errors
+    /// The kernel's reason.
+    pub fn set_settings(&mut self, settings: Settings) -> Result<(), DatapathError> {
+        let mut map: Array<_, Value> = self.map_mut(MAP_SETTINGS)?;
+        map.set(0, Value(settings), 0).map_err(|error| map_error(MAP_SETTINGS, &error))
+    }
+
+    /// Sets the interfaces, by index, between which frames go straight through.
+    ///
+    /// # Errors
+    /// The kernel's reason.
+    pub fn set_ports(&mut self, guest: u32, uplink: u32) -> Result<(), DatapathError> {
+        let mut map: DevMap<_> = self.map_mut(MAP_PORTS)?;
+        for (port, interface) in [(PORT_GUEST, guest), (PORT_UPLINK, uplink)] {
+            map.set(port, interface, None, 0).map_err(|error| map_error(MAP_PORTS, &error))?;
+        }
+        Ok(())
+    }
+
+    /// Sets the AF_XDP socket that gets the guest's output.
+    ///
+    /// # Errors
+    /// The kernel's reason.
+    pub fn set_hold_socket(&mut self, socket: BorrowedFd<'_>) -> Result<(), DatapathError> {
+        let mut map: XskMap<_> = self.map_mut(MAP_HOLD_SOCKETS)?;
+        map.set(0, socket.as_raw_fd(), 0).map_err(|error| map_error(MAP_HOLD_SOCKETS, &error))
+    }
+
+    /// Takes one of the ring buffers out, to be read.
+    ///
+    /// # Errors
+    /// The kernel's reason.
+    pub fn take_ring(&mut self, name: &'static str) -> Result<RingBuf<MapData>, DatapathError> {
+        let map = self.ebpf.take_map(name).ok_or_else(|| missing(name))?;
+        RingBuf::try_from(map).map_err(|error| map_error(name, &error))
+    }
+
+    /// The value of a counter, summed over all CPUs.
+    ///
+    /// # Errors
+    /// The kernel's reason.
+    pub fn counter(&self, counter: Counter) -> Result<u64, DatapathError> {
+        let map = self.ebpf.map(MAP_COUNTERS).ok_or_else(|| missing(MAP_COUNTERS))?;
+        let map = PerCpuArray::<_, u64>::try_from(map).map_err(|error| map_error(MAP_COUNTERS, &error))?;
+        let values = map.get(&(counter as u32), 0).map_err(|error| map_error(MAP_COUNTERS, &error))?;
+        Ok(values.iter().sum())
+    }
+
+    /// Attaches a program and returns how: `native` or `skb`.
+    pub(super) fn attach(
+        &mut self,
+        side: Side,
+        interface: &Interface,
+        mode: AttachMode,
+        netlink: &mut Netlink,
+    ) -> Result<&'static str, DatapathError> {
+        if mode != AttachMode::Skb {
+            match self.attach_as(side, interface, XdpMode::Driver, netlink) {
+                Ok(()) => return Ok("native"),
+                Err(Refusal { reason, by_driver: true, .. }) if mode == AttachMode::Auto => {
+                    tracing::warn!(
+                        interface = interface.name,
+                        "the driver refuses native XDP ({reason}): falling back to generic XDP, which is slower"
+                    );
+                }
+                Err(refusal) => {
+                    return Err(refusal.into_error(
+                        interface,
+                        "native",
+                        "`--attach skb` works on any driver",
+                    ));
+                }
+            }
+        }
+        let way_out = "CONFIG_XDP_SOCKETS and CAP_NET_ADMIN are needed";
+        self.attach_as(side, interface, XdpMode::Skb, netlink)
+            .map_err(|refusal| refusal.into_error(interface, "skb", way_out))?;
+        Ok("skb")
+    }
+
+    fn attach_as(
+        &mut self,
+        side: Side,
+        interface: &Interface,
+        mode: XdpMode,
+        netlink: &mut Netlink,
+    ) -> Result<(), Refusal> {
+        let refuse = |reason: String| Refusal { reason, by_driver: false, other: None };
+        let xdp = self.program(side).map_err(|error| refuse(error.to_string()))?;
+        let error = match xdp.attach_to_if_index(interface.index, mode) {
+            Ok(id) => {
+                let link = xdp.take_link(id).map_err(|error| refuse(chain(&error)))?;
+                self.links.push(link);
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        let code = errno(&error);
+        // Lost a race: someone attached since the interface was looked at.
+        if let (Some(libc::EBUSY | libc::EEXIST), Ok(link)) = (code, netlink.link_by_index(interface.index))
+            && let Some(program) = link.program
+        {
+            return Err(Refusal { other: Some(occupied(&interface.name, program)), ..refuse(chain(&error)) });
+        }
+        // A link is refused without a word; the older way of attaching says why.
+        let flags = if mode == XdpMode::Driver { XDP_FLAGS_DRV_MODE } else { XDP_FLAGS_SKB_MODE };
+        let words = xdp.fd().ok().and_then(|fd| netlink.why_refused(interface.index, fd.as_fd(), flags));
+        let by_driver = matches!(
+            code,
+            // A driver may decline for its own reasons by any of these.
+            Some(libc::EOPNOTSUPP | libc::ERANGE | libc::EINVAL | libc::ENOSPC | libc::ENOMEM | libc::E2BIG)
+        );
+        Err(Refusal { by_driver, ..refuse(words.unwrap_or_else(|| chain(&error))) })
+    }
+
+    /// Takes the programs off their interfaces.
+    pub(super) fn detach(&mut self) {
+        self.links.clear();
+    }
+
+    fn map_mut<'a, M>(&'a mut self, name: &'static str) -> Result<M, DatapathError>
+    where
+        M: TryFrom<&'a mut aya::maps::Map, Error = aya::maps::MapError>,
+    {
+        let map = self.ebpf.map_mut(name).ok_or_else(|| missing(name))?;
+        M::try_from(map).map_err(|error| map_error(name, &error))
+    }
+}
+
+struct Refusal {
+    reason: String,
+    by_driver: bool,
+    other: Option<DatapathError>,
+}
+
+impl Refusal {
+    fn into_error(self, interface: &Interface, mode: &'static str, way_out: &'static str) -> DatapathError {
+        let Self { reason, other, .. } = self;
+        other.unwrap_or_else(|| DatapathError::Attach {
+            interface: interface.name.clone(),
+            mode,
+            reason,
+            way_out,
+        })
+    }
+}
+
+fn program(ebpf: &mut Ebpf, side: Side) -> Result<&mut Xdp, DatapathError> {
+    let name = side.program();
+    let program =
+        ebpf.program_mut(name).ok_or_else(|| DatapathError::Load(format!("the object has no {name}")))?;
+    program.try_into().map_err(|error: ProgramError| DatapathError::Load(chain(&error)))
+}
+
+fn errno(error: &ProgramError) -> Option<i32> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(code) = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error) {
+            return Some(code);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// An error and its causes in one line; aya's own messages leave the causes out.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+fn missing(map: &'static str) -> DatapathError {
+    DatapathError::Map { map, reason: "the object has no such map".to_owned() }
+}
+
+fn map_error(map: &'static str, error: &(dyn std::error::Error + 'static)) -> DatapathError {
+    DatapathError::Map { map, reason: chain(error) }
+}

@@ -1,0 +1,106 @@
+//! Sleeping until there is something to do.
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use smallvec::SmallVec;
+
+use super::Datapath;
+
+/// Longest sleep while the uplink has not taken all that was released, or has not said which buffers it is done with
+/// while those are scarce: neither wakes anyone.
+const BACKLOG_PAUSE: Duration = Duration::from_millis(1);
+/// Longest sleep at all, and least time between two looks at the kernel's counters of lost frames.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What one of the caller's own file descriptors is ready for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ready {
+    /// It can be read, or has been closed by the other side.
+    pub readable: bool,
+    /// It can be written to.
+    pub writable: bool,
+    /// It was closed or has an error; reading says which.
+    pub closed: bool,
+}
+
+/// Why [`Datapath::wait`] returned. With nothing set, time has passed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wake {
+    /// [`Datapath::next_captured`] may have a frame.
+    pub captured: bool,
+    /// [`Datapath::next_mirrored`] may have a copy.
+    pub mirrored: bool,
+    /// The caller's own descriptors, in the order given.
+    pub others: SmallVec<[Ready; 8]>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    /// The uplink has not taken all yet.
+    pub backlog: bool,
+    last_look: Option<Instant>,
+}
+
+impl Datapath {
+    /// Sleeps until a frame may have come, one of `others` can be read (or written, where `want_write` says so), or
+    /// `timeout` has passed. It may return earlier with nothing set, for its own upkeep.
+    ///
+    /// # Errors
+    /// What poll(2) says; an interruption by a signal is none.
+    pub fn wait(
+        &mut self,
+        others: &[BorrowedFd<'_>],
+        want_write: &[bool],
+        timeout: Option<Duration>,
+    ) -> io::Result<Wake> {
+        let pressure = self.pressure();
+        let upkeep = if self.waiting.backlog || pressure.scarce && pressure.sending != 0 {
+            BACKLOG_PAUSE
+        } else {
+            LOOK
+        };
+        let timeout = timeout.unwrap_or(upkeep).min(upkeep);
+        let timeout = Timespec::try_from(timeout).map_err(io::Error::other)?;
+        let wake = self.poll(others, want_write, timeout)?;
+        let now = Instant::now();
+        if self.waiting.last_look.is_none_or(|last| now.duration_since(last) >= LOOK) {
+            self.waiting.last_look = Some(now);
+            self.read_losses();
+        }
+        Ok(wake)
+    }
+
+    fn poll(&self, others: &[BorrowedFd<'_>], want_write: &[bool], timeout: Timespec) -> io::Result<Wake> {
+        let (captured, mirrored) = (self.hold.readable(), self.mirror.as_fd());
+        let mut fds: SmallVec<[PollFd<'_>; 8]> = SmallVec::new();
+        fds.push(PollFd::from_borrowed_fd(captured, PollFlags::IN));
+        fds.push(PollFd::from_borrowed_fd(mirrored, PollFlags::IN));
+        let wants = want_write.iter().copied().chain(std::iter::repeat(false));
+        fds.extend(others.iter().zip(wants).map(|(&fd, write)| {
+            let write = if write { PollFlags::OUT } else { PollFlags::empty() };
+            PollFd::from_borrowed_fd(fd, PollFlags::IN | write)
+        }));
+        match poll(&mut fds, Some(&timeout)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let readable = |fd: &PollFd<'_>| fd.revents().contains(PollFlags::IN);
+        let closed = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
+        Ok(Wake {
+            captured: readable(&fds[0]),
+            mirrored: readable(&fds[1]),
+            others: fds[2..]
+                .iter()
+                .map(|fd| Ready {
+                    readable: fd.revents().intersects(PollFlags::IN | PollFlags::HUP),
+                    writable: fd.revents().contains(PollFlags::OUT),
+                    closed: fd.revents().intersects(closed),
+                })
+                .collect(),
+        })
+    }
+}
