@@ -2,7 +2,9 @@
 //!
 //! Each capture is read twice: once to count its frames and, with `--align`, to find where its TCP flows begin
 //! ([`align`]), and once to be compared. The two are interleaved by position, never by time; the clock stands still, so
-//! nothing is ever late, and at the end what only one side has said is a divergence. [`report`] is what is printed.
+//! nothing is ever late, and at the end what only one side has said is a divergence. Captures that are equal frame by
+//! frame are identical even where a guest contradicts itself (repeats a segment with other bytes, which is a divergence
+//! otherwise). [`report`] is what is printed.
 
 mod align;
 mod report;
@@ -132,6 +134,7 @@ impl Diff {
         let mut alignment = self.align.then(|| Alignment::new(primary_starts, secondary_starts));
 
         let mut comparison = Comparison::new();
+        let mut twins = Twins::new(primary_frames == secondary_frames);
         let mut primary = self.frames(&primary)?;
         let mut secondary = self.frames(&secondary)?;
         // Both reach their ends together.
@@ -142,21 +145,20 @@ impl Diff {
             if p < primary_frames && (behind || s == secondary_frames) {
                 p += 1;
                 if let Some(frame) = primary.next()? {
+                    twins.primary(frame);
                     comparison.primary(frame);
                 }
             } else {
                 s += 1;
-                match (secondary.next()?, &mut alignment) {
-                    (Some(frame), Some(alignment)) => {
-                        let aligned = alignment.aligned(frame);
-                        comparison.secondary(&aligned);
-                    }
-                    (Some(frame), None) => comparison.secondary(frame),
-                    (None, _) => {}
+                let Some(frame) = secondary.next()? else { continue };
+                twins.secondary(frame);
+                match &mut alignment {
+                    Some(alignment) => comparison.secondary(&alignment.aligned(frame)),
+                    None => comparison.secondary(frame),
                 }
             }
         }
-        Ok(comparison.finish(primary.side(p), secondary.side(s)))
+        Ok(comparison.finish(twins.equal, primary.side(p), secondary.side(s)))
     }
 
     /// Counts the frames of a capture and notes where its TCP flows begin, if that is asked for.
@@ -228,6 +230,29 @@ impl Frames {
     }
 }
 
+/// Whether two captures are equal frame by frame. With equal numbers of frames they are read in turns.
+struct Twins {
+    equal: bool,
+    last: Vec<u8>,
+}
+
+impl Twins {
+    const fn new(equal: bool) -> Self {
+        Self { equal, last: Vec::new() }
+    }
+
+    fn primary(&mut self, frame: &[u8]) {
+        if self.equal {
+            self.last.clear();
+            self.last.extend_from_slice(frame);
+        }
+    }
+
+    fn secondary(&mut self, frame: &[u8]) {
+        self.equal &= self.last == frame;
+    }
+}
+
 /// A comparator whose clock stands still.
 struct Comparison {
     comparator: Comparator,
@@ -280,9 +305,13 @@ impl Comparison {
         }
     }
 
-    fn finish(mut self, primary: report::Side, secondary: report::Side) -> Report {
+    fn finish(mut self, equal: bool, primary: report::Side, secondary: report::Side) -> Report {
         self.comparator.finish(Mono::ZERO, &mut self.actions);
         self.act();
+        if equal {
+            self.causes.clear();
+            self.released = self.next;
+        }
         Report {
             held: self.next - self.released,
             released: self.released,

@@ -113,7 +113,11 @@ impl Capture {
     /// Opens a capture file and reads its header.
     pub fn open(path: &Path) -> Result<Self, CaptureError> {
         let file = path.display().to_string();
-        let source = File::open(path).map_err(|e| CaptureError::unreadable(file.clone(), e))?;
+        let opened = File::open(path).and_then(|source| match source.metadata()?.is_dir() {
+            true => Err(io::ErrorKind::IsADirectory.into()),
+            false => Ok(source),
+        });
+        let source = opened.map_err(|e| CaptureError::unreadable(file.clone(), e))?;
         Self::new(file, source)
     }
 
