@@ -93,8 +93,8 @@ pub(super) struct Entry {
     pub(super) touched: Mono,
     /// Last time that a side said a SYN or SYN-ACK.
     begun: Mono,
-    /// Whether it stands in the queue of deadlines.
-    pub(super) armed: bool,
+    /// Under which deadline it stands in the queue.
+    pub(super) armed: Option<Mono>,
     pub(super) kept: Vec<Kept>,
 }
 
@@ -124,7 +124,7 @@ impl Entry {
             closing: Closing::default(),
             touched: now,
             begun: now,
-            armed: false,
+            armed: None,
             kept: Vec::new(),
         }
     }

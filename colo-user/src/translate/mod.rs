@@ -226,6 +226,7 @@ impl Translator {
             Located::Quote(q) => self.quote(direction, frame, &q),
             Located::Fragment(_) if self.table.is_empty() => Outcome::Unchanged,
             Located::Fragment(piece) => {
+                self.tick(now);
                 let taken = self.fragments.take(now, direction, frame, &piece);
                 self.counters.fragments_dropped += taken.dropped as u64;
                 if let Some(whole) = taken.complete {
@@ -364,7 +365,8 @@ impl Translator {
             return Outcome::Unchanged;
         }
         match direction {
-            Direction::Output => patch::quoted_input(frame, q, delta),
+            Direction::Output if !patch::quoted_input(frame, q, delta) => return Outcome::Unchanged,
+            Direction::Output => {}
             Direction::Input => patch::quoted_output(frame, q, delta),
         }
         self.counters.quotes_translated += 1;

@@ -137,11 +137,12 @@ pub(super) fn quoted_output(frame: &mut [u8], q: &Quote, delta: Delta) {
     }
 }
 
-/// An ICMP error of the guest quotes what the guest received: `ack`, SACK edges and TSecr to wire space.
-pub(super) fn quoted_input(frame: &mut [u8], q: &Quote, delta: Delta) {
+/// An ICMP error of the guest quotes what the guest received: `ack`, SACK edges and TSecr to wire space. Returns
+/// whether the quote reaches far enough to have them.
+pub(super) fn quoted_input(frame: &mut [u8], q: &Quote, delta: Delta) -> bool {
     let acknowledges = q.at + 13 < q.end && TcpFlags(frame[q.at + 13]).has(TcpFlags::ACK);
     if !acknowledges {
-        return;
+        return false;
     }
     let mut patch = quoted(frame, q);
     patch.add(q.at + field::ACK, delta.seq.wrapping_neg());
@@ -154,6 +155,7 @@ pub(super) fn quoted_input(frame: &mut [u8], q: &Quote, delta: Delta) {
             Numbers::Timestamps { .. } => {}
         }
     }
+    true
 }
 
 fn quoted<'f>(frame: &'f mut [u8], q: &Quote) -> Patch<'f> {

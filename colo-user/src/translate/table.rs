@@ -1,7 +1,7 @@
 //! The table of flows and the queue of their deadlines.
 //!
 //! Bounded by refusal, never by eviction: to forget a delta is to break a connection. The queue of deadlines is lazy:
-//! an entry stands in it once, at a deadline that may since have moved, and is looked at again when that comes.
+//! an entry stands in it under a deadline that may since have moved on, and is looked at again when that comes.
 
 use super::entry::{Delta, Entry, Kept, Mode, State};
 use super::flow::Flow;
@@ -190,40 +190,45 @@ impl Table {
         })
     }
 
-    /// Puts the flow's deadline into the queue, if it has one and does not stand there yet.
+    /// Puts the flow's deadline into the queue, if it has one and does not stand there under an earlier one.
     pub(super) fn arm(&mut self, flow: &Flow, mode: Mode) {
-        let Some(entry) = self.flows.get_mut(flow).filter(|e| !e.armed) else {
+        let Some(entry) = self.flows.get_mut(flow) else {
             return;
         };
         let Some(deadline) = entry.deadline(mode) else {
             return;
         };
-        entry.armed = true;
+        if entry.armed.is_some_and(|armed| armed <= deadline) {
+            return;
+        }
+        entry.armed = Some(deadline);
         self.queue.push(Reverse((deadline, *flow)));
         if self.queue.len() > 2 * self.flows.len() + STALE_DEADLINES {
-            self.queue = self
-                .flows
-                .iter()
-                .filter(|(_, e)| e.armed)
-                .filter_map(|(flow, e)| e.deadline(mode).map(|d| Reverse((d, *flow))))
-                .collect();
+            self.queue =
+                self.flows.iter().filter_map(|(flow, e)| e.armed.map(|d| Reverse((d, *flow)))).collect();
         }
     }
 
     /// Removes one entry that has had its time.
     pub(super) fn pop_expired(&mut self, now: Mono, mode: Mode) -> Option<Entry> {
         while self.next_deadline().is_some_and(|deadline| deadline <= now) {
-            let Reverse((_, flow)) = self.queue.pop()?;
-            let Some(entry) = self.flows.get_mut(&flow) else {
+            let Reverse((looked_for, flow)) = self.queue.pop()?;
+            let Some(entry) = self.flows.get_mut(&flow).filter(|e| e.armed == Some(looked_for)) else {
                 continue;
             };
-            match entry.deadline(mode) {
-                Some(deadline) if deadline <= now => return self.flows.remove(&flow),
-                Some(deadline) => self.queue.push(Reverse((deadline, flow))),
-                None => entry.armed = false,
+            entry.armed = None;
+            if entry.deadline(mode).is_some_and(|deadline| deadline <= now) {
+                return self.flows.remove(&flow);
             }
+            self.arm(&flow, mode);
         }
         None
+    }
+
+    /// Length of the queue of deadlines.
+    #[cfg(test)]
+    pub(super) fn deadlines(&self) -> usize {
+        self.queue.len()
     }
 
     pub(super) fn next_deadline(&self) -> Option<Mono> {

@@ -1,4 +1,11 @@
 //! Tests of the translator as its callers see it. [`frames`] builds frames and is the oracle of their checksums.
 
+mod bounds;
+mod codec;
+mod edits;
+mod fragments;
 mod frames;
 mod handshake;
+mod lifetime;
+mod properties;
+mod takeover;

@@ -1,11 +1,13 @@
 //! Frames for the tests, and a checksum oracle that shares no code with what it checks.
 
-use super::super::{Event, Outcome, Translator};
+use super::super::{Event, Learned, Limits, Outcome, Translator, initial_of};
 use crate::mono::Mono;
+use std::time::Duration;
 
 pub const SYN: u8 = 0x02;
 pub const SYN_ACK: u8 = 0x12;
 pub const ACK: u8 = 0x10;
+pub const FIN_ACK: u8 = 0x11;
 pub const RST: u8 = 0x04;
 pub const RST_ACK: u8 = 0x14;
 
@@ -95,12 +97,50 @@ impl Net {
         self.packet(false, 6, &tcp.bytes(self, false))
     }
 
+    /// An ICMP error (unreachable) quoting the first `quoted` bytes of the IP packet in `frame`.
+    pub fn error(self, output: bool, frame: &[u8], quoted: usize) -> Vec<u8> {
+        let quote = &frame[self.ip_at()..];
+        let mut b = vec![if self.v6 { 1 } else { 3 }, 4, 0, 0, 0, 0, 0, 0];
+        b.extend(&quote[..quoted.min(quote.len())]);
+        let pseudo = if self.v6 { pseudo(self, output, 58, b.len()) } else { Vec::new() };
+        let sum = !checksum(&pseudo, &b);
+        b[2..4].copy_from_slice(&sum.to_be_bytes());
+        self.packet(output, if self.v6 { 58 } else { 1 }, &b)
+    }
+
     /// An IP packet in a frame.
     pub fn packet(self, output: bool, protocol: u8, payload: &[u8]) -> Vec<u8> {
         let mut f = self.ethernet();
         f.extend(self.ip(output, protocol, payload.len(), 0, 0));
         f.extend(payload);
         f
+    }
+
+    /// The IP packet in `frame` cut into fragments at the given offsets of its payload (multiples of 8).
+    pub fn fragments(self, output: bool, frame: &[u8], id: u16, at: &[usize]) -> Vec<Vec<u8>> {
+        let payload = &frame[self.payload_at()..];
+        let mut cuts = vec![0];
+        cuts.extend(at);
+        cuts.push(payload.len());
+        cuts.windows(2)
+            .map(|w| {
+                let more = w[1] < payload.len();
+                let field = u16::try_from(w[0] / 8).unwrap() << if self.v6 { 3 } else { 0 };
+                let field = field | if self.v6 { u16::from(more) } else { u16::from(more) << 13 };
+                let mut f = self.ethernet();
+                if self.v6 {
+                    let part = w[1] - w[0];
+                    f.extend(self.ip(output, 44, 8 + part, 0, 0));
+                    f.extend([6, 0]);
+                    f.extend(field.to_be_bytes());
+                    f.extend(u32::from(id).to_be_bytes());
+                } else {
+                    f.extend(self.ip(output, 6, w[1] - w[0], id, field));
+                }
+                f.extend(&payload[w[0]..w[1]]);
+                f
+            })
+            .collect()
     }
 
     fn ethernet(self) -> Vec<u8> {
@@ -230,7 +270,7 @@ pub struct Host {
 
 impl Host {
     pub fn new(net: Net) -> Self {
-        Self { net, t: Translator::new(super::super::Limits::default()), now: at(0) }
+        Self { net, t: Translator::new(Limits::default()), now: at(0) }
     }
 
     /// The guest says `tcp`: what goes on, if anything does.
@@ -256,8 +296,8 @@ impl Host {
     }
 
     /// The primary's guest says `tcp`, a SYN or SYN-ACK.
-    pub fn primary(&mut self, tcp: &Tcp) -> super::super::Learned {
-        let initial = super::super::initial_of(&self.net.output(tcp)).expect("a SYN");
+    pub fn primary(&mut self, tcp: &Tcp) -> Learned {
+        let initial = initial_of(&self.net.output(tcp)).expect("a SYN");
         self.t.learn(self.now, &initial)
     }
 
@@ -269,5 +309,53 @@ impl Host {
     pub fn count(&self, name: &str) -> u64 {
         let (_, value) = self.t.counters().named().find(|(n, _)| *n == format!("translate_{name}")).unwrap();
         value
+    }
+}
+
+/// Initial numbers: primary, secondary, client. The first wraps early.
+pub const P: u32 = 0xffff_fff0;
+pub const S: u32 = 1_000;
+pub const C: u32 = 7_000;
+/// Timestamps: primary, secondary, client.
+pub const TP: u32 = 500_000;
+pub const TS: u32 = 9_000_000;
+pub const TC: u32 = 77;
+
+/// A number of the primary's guest, `n` after its initial one.
+pub const fn p(n: u32) -> u32 {
+    P.wrapping_add(n)
+}
+
+/// The answer to the client's SYN.
+pub fn syn_ack(isn: u32, ts: u32) -> Tcp {
+    Tcp::new(isn, C + 1, SYN_ACK).timestamps(2, ts, TC)
+}
+
+/// A connection that the client opened and the primary's agent told about.
+pub fn accepted(net: Net) -> Host {
+    let mut h = Host::new(net);
+    h.accept();
+    h
+}
+
+impl Host {
+    /// The client opens the connection.
+    pub fn accept(&mut self) {
+        self.input(&Tcp::new(C, 0, SYN).timestamps(2, TC, 0)).unwrap();
+        assert_eq!(self.primary(&syn_ack(P, TP)), Learned::Waiting);
+        assert_eq!(
+            self.output(&syn_ack(S, TS)).unwrap().seq,
+            S,
+            "the comparator pairs initial numbers itself"
+        );
+        let ack = self.input(&Tcp::new(C + 1, p(1), ACK).timestamps(2, TC + 1, TP)).unwrap();
+        assert_eq!(ack.ack, S + 1);
+        assert_eq!(ack.options, Tcp::default().timestamps(2, TC + 1, TS).options);
+    }
+
+    /// Time passes.
+    pub fn pass(&mut self, time: Duration) {
+        self.now = self.now + time;
+        self.t.tick(self.now);
     }
 }

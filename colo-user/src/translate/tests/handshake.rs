@@ -1,34 +1,7 @@
-use super::super::{Event, Learned};
-use super::frames::{ACK, Host, Net, RST, RST_ACK, SYN, SYN_ACK, Tcp};
-
-/// Initial numbers: primary, secondary, client. The first wraps early.
-const P: u32 = 0xffff_fff0;
-const S: u32 = 1_000;
-const C: u32 = 7_000;
-/// Timestamps: primary, secondary, client.
-const TP: u32 = 500_000;
-const TS: u32 = 9_000_000;
-const TC: u32 = 77;
-
-fn syn_ack(isn: u32, ts: u32) -> Tcp {
-    Tcp::new(isn, C + 1, SYN_ACK).timestamps(2, ts, TC)
-}
-
-/// A connection that the client opened and the primary's agent told about.
-fn accepted(net: Net) -> Host {
-    let mut h = Host::new(net);
-    h.input(&Tcp::new(C, 0, SYN).timestamps(2, TC, 0)).unwrap();
-    assert_eq!(h.primary(&syn_ack(P, TP)), Learned::Waiting);
-    assert_eq!(
-        h.output(&syn_ack(S, TS)).unwrap().seq,
-        S,
-        "held: the comparator pairs initial numbers itself"
-    );
-    let ack = h.input(&Tcp::new(C + 1, P.wrapping_add(1), ACK).timestamps(2, TC + 1, TP)).unwrap();
-    assert_eq!(ack.ack, S + 1);
-    assert_eq!(ack.options, Tcp::default().timestamps(2, TC + 1, TS).options);
-    h
-}
+use super::super::{Direction, Event, Learned};
+use super::frames::{
+    ACK, C, Host, Net, P, RST, RST_ACK, S, SYN, SYN_ACK, TC, TP, TS, Tcp, accepted, p, syn_ack,
+};
 
 #[test]
 fn a_passive_open_is_translated_both_ways() {
@@ -36,11 +9,11 @@ fn a_passive_open_is_translated_both_ways() {
         let mut h = accepted(net);
         let said =
             h.output(&Tcp::new(S + 1, C + 1, ACK).timestamps(2, TS + 9, TC + 1).payload(b"hello")).unwrap();
-        assert_eq!(said.seq, P.wrapping_add(1));
+        assert_eq!(said.seq, p(1));
         assert_eq!(said.ack, C + 1, "the client's numbers are everybody's");
         assert_eq!(said.options, Tcp::default().timestamps(2, TP + 9, TC + 1).options);
-        let sack = [P.wrapping_add(20), P.wrapping_add(30)];
-        let got = h.input(&Tcp::new(C + 1, P.wrapping_add(6), ACK).sack(&sack).payload(b"x")).unwrap();
+        let sack = [p(20), p(30)];
+        let got = h.input(&Tcp::new(C + 1, p(6), ACK).sack(&sack).payload(b"x")).unwrap();
         assert_eq!(got.ack, S + 6);
         assert_eq!(got.options, Tcp::default().options(&[]).sack(&[S + 20, S + 30]).options.padded());
     }
@@ -70,10 +43,10 @@ fn an_active_open_is_translated_from_the_servers_syn_ack_on() {
             assert_eq!(h.primary(&syn(P, TP)), Learned::Paired);
         }
         assert_eq!(h.primary(&syn(P, TP)), Learned::Repeated);
-        let got = h.input(&Tcp::new(C, P.wrapping_add(1), SYN_ACK).timestamps(0, TC, TP)).unwrap();
+        let got = h.input(&Tcp::new(C, p(1), SYN_ACK).timestamps(0, TC, TP)).unwrap();
         assert_eq!(got.ack, S + 1);
         assert_eq!(got.options, Tcp::default().timestamps(0, TC, TS).options.padded());
-        assert_eq!(h.output(&Tcp::new(S + 1, C + 1, ACK)).unwrap().seq, P.wrapping_add(1));
+        assert_eq!(h.output(&Tcp::new(S + 1, C + 1, ACK)).unwrap().seq, p(1));
         assert_eq!((h.count("learned_told"), h.count("learned_acknowledgement")), (1, 0));
     }
 }
@@ -82,19 +55,19 @@ fn an_active_open_is_translated_from_the_servers_syn_ack_on() {
 fn the_first_acknowledgement_teaches_what_nobody_told() {
     let mut passive = Host::new(Net::default());
     passive.output(&syn_ack(S, TS)).unwrap();
-    let got = passive.input(&Tcp::new(C + 1, P.wrapping_add(1), ACK).timestamps(2, TC, TP)).unwrap();
+    let got = passive.input(&Tcp::new(C + 1, p(1), ACK).timestamps(2, TC, TP)).unwrap();
     assert_eq!(got.ack, S + 1);
     let said = passive.output(&Tcp::new(S + 1, C + 1, ACK).timestamps(2, TS + 5, TC)).unwrap();
     assert_eq!(said.options, Tcp::default().timestamps(2, TP + 5, TC).options);
 
     let mut active = Host::new(Net::default());
     active.output(&Tcp::new(S, 0, SYN)).unwrap();
-    assert_eq!(active.input(&Tcp::new(C, P.wrapping_add(1), SYN_ACK)).unwrap().ack, S + 1);
+    assert_eq!(active.input(&Tcp::new(C, p(1), SYN_ACK)).unwrap().ack, S + 1);
     assert_eq!(active.count("learned_acknowledgement"), 1);
 
     let mut refused = Host::new(Net::default());
     refused.output(&Tcp::new(S, 0, SYN)).unwrap();
-    assert_eq!(refused.input(&Tcp::new(0, P.wrapping_add(1), RST_ACK)).unwrap().ack, S + 1);
+    assert_eq!(refused.input(&Tcp::new(0, p(1), RST_ACK)).unwrap().ack, S + 1);
 }
 
 #[test]
@@ -117,8 +90,8 @@ fn what_does_not_answer_the_handshake_teaches_nothing() {
 fn what_comes_before_the_delta_is_kept_and_goes_on_in_order() {
     let mut h = Host::new(Net::default());
     h.primary(&syn_ack(P, TP));
-    let first = Tcp::new(C + 1, P.wrapping_add(1), ACK);
-    let second = Tcp::new(C + 1, P.wrapping_add(1), ACK).payload(b"GET /");
+    let first = Tcp::new(C + 1, p(1), ACK);
+    let second = Tcp::new(C + 1, p(1), ACK).payload(b"GET /");
     assert!(h.input(&first).is_none());
     assert!(h.input(&second).is_none());
     assert!(h.events().is_empty());
@@ -127,7 +100,7 @@ fn what_comes_before_the_delta_is_kept_and_goes_on_in_order() {
         .events()
         .into_iter()
         .map(|e| match e {
-            Event::Forward(super::super::Direction::Input, frame) => h.net.read(&frame),
+            Event::Forward(Direction::Input, frame) => h.net.read(&frame),
             e => panic!("{e:?}"),
         })
         .collect();
@@ -138,18 +111,18 @@ fn what_comes_before_the_delta_is_kept_and_goes_on_in_order() {
     assert!(h.output(&Tcp::new(S + 1, C + 1, ACK).payload(b"early")).is_none());
     h.primary(&syn_ack(P, TP));
     let events = h.events();
-    let [Event::Forward(super::super::Direction::Output, frame)] = &events[..] else { panic!("{events:?}") };
-    assert_eq!(h.net.read(frame).seq, P.wrapping_add(1));
+    let [Event::Forward(Direction::Output, frame)] = &events[..] else { panic!("{events:?}") };
+    assert_eq!(h.net.read(frame).seq, p(1));
     assert!(h.net.sound(true, frame));
 }
 
 #[test]
 fn resets_are_translated_and_never_kept() {
     let mut h = accepted(Net::default());
-    let got = h.input(&Tcp::new(C + 1, P.wrapping_add(1), RST_ACK)).unwrap();
+    let got = h.input(&Tcp::new(C + 1, p(1), RST_ACK)).unwrap();
     assert_eq!(got.ack, S + 1);
     assert!(h.input(&Tcp::new(C + 1, 0xdead, RST)).is_some_and(|t| t.ack == 0xdead), "no ACK bit, no number");
-    assert_eq!(h.output(&Tcp::new(S + 1, C + 1, RST_ACK)).unwrap().seq, P.wrapping_add(1));
+    assert_eq!(h.output(&Tcp::new(S + 1, C + 1, RST_ACK)).unwrap().seq, p(1));
     assert_eq!(h.t.flows(), 0, "the guest itself resets");
 
     let mut pending = Host::new(Net::default());
@@ -162,20 +135,20 @@ fn resets_are_translated_and_never_kept() {
 fn another_initial_number_of_the_guest_begins_another_connection() {
     let mut h = accepted(Net::default());
     h.input(&Tcp::new(C + 9_999, 0, SYN)).unwrap();
-    assert_eq!(h.output(&Tcp::new(S + 1, C + 1, ACK)).unwrap().seq, P.wrapping_add(1), "a SYN of the client");
+    assert_eq!(h.output(&Tcp::new(S + 1, C + 1, ACK)).unwrap().seq, p(1), "a SYN of the client");
     // The primary is ahead: what this guest still says is of the former connection.
-    assert_eq!(h.primary(&syn_ack(P + 5, TP)), Learned::Waiting);
-    assert_eq!(h.output(&Tcp::new(S + 2, C + 1, ACK)).unwrap().seq, P.wrapping_add(2));
-    assert!(h.input(&Tcp::new(C + 1, P + 6, ACK)).is_none(), "what the client says is of the new one");
+    assert_eq!(h.primary(&syn_ack(p(5), TP)), Learned::Waiting);
+    assert_eq!(h.output(&Tcp::new(S + 2, C + 1, ACK)).unwrap().seq, p(2));
+    assert!(h.input(&Tcp::new(C + 1, p(6), ACK)).is_none(), "what the client says is of the new one");
     assert_eq!(h.output(&syn_ack(S + 777, TS)).unwrap().seq, S + 777);
-    assert_eq!(h.output(&Tcp::new(S + 778, C + 1, ACK)).unwrap().seq, P + 6);
+    assert_eq!(h.output(&Tcp::new(S + 778, C + 1, ACK)).unwrap().seq, p(6));
     assert_eq!(h.events().len(), 1);
     // The other way round: this guest is ahead.
     h.output(&syn_ack(S + 9_000, TS)).unwrap();
     assert!(h.output(&Tcp::new(S + 9_001, C + 1, ACK)).is_none(), "not known yet");
-    assert_eq!(h.primary(&syn_ack(P.wrapping_add(77), TP)), Learned::Paired);
+    assert_eq!(h.primary(&syn_ack(p(77), TP)), Learned::Paired);
     assert_eq!(h.events().len(), 1);
-    assert_eq!(h.output(&Tcp::new(S + 9_002, C + 1, ACK)).unwrap().seq, P.wrapping_add(79));
+    assert_eq!(h.output(&Tcp::new(S + 9_002, C + 1, ACK)).unwrap().seq, p(79));
 }
 
 #[test]
@@ -188,12 +161,12 @@ fn a_handshake_that_an_epoch_cuts_is_learned_afresh() {
     // It says the primary's SYN-ACK again, a little later than the primary does.
     assert_eq!(h.output(&syn_ack(P, TP + 40)).unwrap().seq, P);
     assert_eq!(h.primary(&syn_ack(P, TP + 37)), Learned::Paired);
-    let got = h.input(&Tcp::new(C + 1, P.wrapping_add(1), ACK).timestamps(2, TC, TP)).unwrap();
-    assert_eq!(got.ack, P.wrapping_add(1));
+    let got = h.input(&Tcp::new(C + 1, p(1), ACK).timestamps(2, TC, TP)).unwrap();
+    assert_eq!(got.ack, p(1));
     assert_eq!(got.options, Tcp::default().timestamps(2, TC, TP).options, "one clock, whenever it was read");
     // A handshake that was not cut goes its own way.
     h.net.host = 1;
     h.output(&syn_ack(S, TS)).unwrap();
     assert_eq!(h.primary(&syn_ack(P, TP)), Learned::Paired);
-    assert_eq!(h.input(&Tcp::new(C + 1, P.wrapping_add(1), ACK)).unwrap().ack, S + 1);
+    assert_eq!(h.input(&Tcp::new(C + 1, p(1), ACK)).unwrap().ack, S + 1);
 }
