@@ -50,12 +50,10 @@ pub enum Work {
         /// Bytes of the body.
         length: u64,
     },
-    /// Line protocol requests on one connection, with a pause after each.
+    /// Line protocol requests on one connection.
     Lines {
         /// Bytes of the answer.
         length: usize,
-        /// Time between an answer and the next request.
-        pause: Duration,
     },
     /// A connection, one line protocol request, and the end, which the client begins.
     Short {
@@ -85,6 +83,8 @@ pub struct Load {
     pub work: Work,
     /// Threads that do it at once.
     pub workers: u32,
+    /// Time between an answer and a worker's next request.
+    pub pause: Duration,
     /// Requests after which a worker has done enough.
     pub at_most: u64,
 }
@@ -92,7 +92,7 @@ pub struct Load {
 impl Load {
     /// One worker, one request.
     pub fn once(name: &'static str, server: IpAddr, work: Work) -> Self {
-        Self { name, server, work, workers: 1, at_most: 1 }
+        Self { name, server, work, workers: 1, pause: Duration::ZERO, at_most: 1 }
     }
 }
 
@@ -183,9 +183,7 @@ fn work(load: &Load, first_seed: u64, end: Instant, stop: &AtomicBool) -> Outcom
             }
         }
         requests += 1;
-        if let Work::Lines { pause, .. } = load.work {
-            thread::sleep(pause.min(end.saturating_duration_since(Instant::now())));
-        }
+        thread::sleep(load.pause.min(end.saturating_duration_since(Instant::now())));
     }
     outcome.resent = worker.resent;
     outcome
@@ -220,7 +218,7 @@ impl<'a> Worker<'a> {
                 self.http = Some(http);
                 Ok(length)
             }
-            Work::Lines { length, .. } => {
+            Work::Lines { length } => {
                 let mut lines = self.lines.take().map_or_else(|| self.lines(), Ok)?;
                 ask(&mut lines, seed, length)?;
                 self.lines = Some(lines);
