@@ -5,4 +5,5 @@ pub mod ends;
 pub mod lab;
 pub mod netns;
 pub mod raw;
+pub mod stranger;
 pub mod tap;

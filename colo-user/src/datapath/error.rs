@@ -78,6 +78,18 @@ pub enum DatapathError {
         /// What to try.
         way_out: &'static str,
     },
+    /// Native XDP cannot send frames to an interface.
+    #[error(
+        "native XDP on {from} cannot send frames to {to}: {hint}; or `--attach auto`, which goes another way"
+    )]
+    NoRedirect {
+        /// Where the program is.
+        from: String,
+        /// Where its frames should go.
+        to: String,
+        /// The option to set.
+        hint: String,
+    },
     /// The programs or maps cannot be loaded.
     #[error(
         "cannot load the XDP programs: {0}; Linux 5.18 or newer and CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON are needed"

@@ -14,7 +14,6 @@ const OVERHEAD: u32 = 14 + 4;
 
 const ETHTOOL_GTXCSUM: u32 = 0x16;
 const ETHTOOL_GTSO: u32 = 0x1e;
-const ETHTOOL_GGSO: u32 = 0x23;
 const ETHTOOL_GFLAGS: u32 = 0x25;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
 const ETH_FLAG_LRO: u32 = 1 << 15;
@@ -64,6 +63,18 @@ impl Interface {
         !matches!(self.start.kind.as_str(), "tun" | "veth")
     }
 
+    /// How to make it take frames that a native program redirects.
+    pub fn redirect_hint(&self) -> String {
+        if self.start.kind == "veth" {
+            format!(
+                "the peer of {} must have GRO on (`ethtool -K PEER gro on`, while it is up) or run XDP",
+                self.name
+            )
+        } else {
+            format!("the driver of {} does not take redirected frames", self.name)
+        }
+    }
+
     fn check_queues(&self) -> Result<(), DatapathError> {
         let name = &self.name;
         let channels = self.ethtool(ETHTOOL_GCHANNELS).unwrap_or([0; CHANNEL_WORDS]);
@@ -89,7 +100,7 @@ impl Interface {
         let name = &self.name;
         let on = |command| self.ethtool::<2>(command).map_or(0, |answer| answer[1]);
         let mut warnings = Vec::new();
-        let unfinished = [(ETHTOOL_GTXCSUM, "tx"), (ETHTOOL_GTSO, "tso"), (ETHTOOL_GGSO, "gso")];
+        let unfinished = [(ETHTOOL_GTXCSUM, "tx"), (ETHTOOL_GTSO, "tso")];
         let unfinished: Vec<_> =
             unfinished.into_iter().filter(|&(command, _)| on(command) != 0).map(|(_, word)| word).collect();
         if !unfinished.is_empty() {

@@ -52,7 +52,7 @@ use inject::Injector;
 use interface::Interface;
 use netlink::Netlink;
 use packet::PacketSocket;
-use programs::{Programs, Side};
+use programs::Programs;
 
 use crate::mono::Mono;
 
@@ -203,10 +203,7 @@ impl Datapath {
         for warning in &warnings {
             tracing::warn!("{warning}");
         }
-        let attached = Attached {
-            guest: programs.attach(Side::Guest, &guest, config.attach, &mut netlink)?,
-            uplink: programs.attach(Side::Uplink, &uplink, config.attach, &mut netlink)?,
-        };
+        let attached = programs.attach(&guest, &uplink, config.attach, &mut netlink)?;
         Ok(Self {
             programs,
             hold,
@@ -242,6 +239,11 @@ impl Datapath {
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// The programs, for those who run them by themselves.
+    pub fn programs(&mut self) -> &mut Programs {
+        &mut self.programs
     }
 
     /// Says what happens to frames from now on.

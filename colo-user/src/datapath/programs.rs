@@ -14,12 +14,16 @@ use colo_ebpf::{
     MAP_PORTS, MAP_SETTINGS, Mode, PORT_GUEST, PORT_UPLINK, Settings, UPLINK_PROGRAM,
 };
 
+use super::Attached;
 use super::config::AttachMode;
 use super::error::DatapathError;
 use super::interface::{Interface, occupied};
-use super::netlink::{Netlink, XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE};
+use super::netlink::{Netlink, XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE, takes_redirects};
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/colo"));
+
+const NATIVE: &str = "native";
+const SKB: &str = "skb";
 
 /// Bytes of a ring buffer that is not used.
 const SMALLEST_RING: u32 = 4096;
@@ -53,7 +57,7 @@ unsafe impl Pod for Value {}
 /// [`Datapath`](super::Datapath).
 #[derive(Debug)]
 pub struct Programs {
-    links: Vec<XdpLink>,
+    links: [Option<XdpLink>; 2],
     ebpf: Ebpf,
 }
 
@@ -72,7 +76,7 @@ impl Programs {
         for side in [Side::Guest, Side::Uplink] {
             program(&mut ebpf, side)?.load().map_err(|error| DatapathError::Load(chain(&error)))?;
         }
-        Ok(Self { links: Vec::new(), ebpf })
+        Ok(Self { links: [None, None], ebpf })
     }
 
     /// A program, to be run by itself.
@@ -90,15 +94,6 @@ impl Programs {
     pub fn set_mode(&mut self, mode: Mode) -> Result<(), DatapathError> {
         let mut map: Array<_, u32> = self.map_mut(MAP_MODE)?;
         map.set(0, mode as u32, 0).map_err(|error| map_error(MAP_MODE, &error))
-    }
-
-    /// Writes a mode word that may mean nothing, as a newer agent would.
-    ///
-    /// # Errors
-    /// The kernel's reason.
-    pub fn set_mode_word(&mut self, word: u32) -> Result<(), DatapathError> {
-        let mut map: Array<_, u32> = self.map_mut(MAP_MODE)?;
-        map.set(0, word, 0).map_err(|error| map_error(MAP_MODE, &error))
     }
 
     /// Tells the programs about the interfaces.
@@ -151,8 +146,53 @@ impl Programs {
         Ok(values.iter().sum())
     }
 
-    /// Attaches a program and returns how: `native` or `skb`.
+    /// Attaches both programs.
+    ///
+    /// A native program cannot redirect to every interface. Where it cannot, it is attached in the generic path, which
+    /// can, unless native is asked for.
     pub(super) fn attach(
+        &mut self,
+        guest: &Interface,
+        uplink: &Interface,
+        mode: AttachMode,
+        netlink: &mut Netlink,
+    ) -> Result<Attached, DatapathError> {
+        let mut attached = Attached {
+            guest: self.attach_side(Side::Guest, guest, mode, netlink)?,
+            uplink: self.attach_side(Side::Uplink, uplink, mode, netlink)?,
+        };
+        loop {
+            let uplink_first = attached.uplink == NATIVE && !takes_redirects(guest.index);
+            let (side, from, to) = if uplink_first {
+                (Side::Uplink, uplink, guest)
+            } else if attached.guest == NATIVE && !takes_redirects(uplink.index) {
+                (Side::Guest, guest, uplink)
+            } else {
+                return Ok(attached);
+            };
+            let (from_name, to_name) = (from.name.clone(), to.name.clone());
+            if mode == AttachMode::Native {
+                return Err(DatapathError::NoRedirect {
+                    from: from_name,
+                    to: to_name,
+                    hint: to.redirect_hint(),
+                });
+            }
+            tracing::warn!(
+                "native XDP on {from_name} cannot send frames to {to_name}: falling back to generic XDP, which is slower; {}",
+                to.redirect_hint()
+            );
+            self.links[side as usize] = None;
+            let shown = self.attach_side(side, from, AttachMode::Skb, netlink)?;
+            match side {
+                Side::Guest => attached.guest = shown,
+                Side::Uplink => attached.uplink = shown,
+            }
+        }
+    }
+
+    /// Attaches a program and returns how.
+    fn attach_side(
         &mut self,
         side: Side,
         interface: &Interface,
@@ -161,7 +201,7 @@ impl Programs {
     ) -> Result<&'static str, DatapathError> {
         if mode != AttachMode::Skb {
             match self.attach_as(side, interface, XdpMode::Driver, netlink) {
-                Ok(()) => return Ok("native"),
+                Ok(()) => return Ok(NATIVE),
                 Err(Refusal { reason, by_driver: true, .. }) if mode == AttachMode::Auto => {
                     tracing::warn!(
                         interface = interface.name,
@@ -179,8 +219,8 @@ impl Programs {
         }
         let way_out = "CONFIG_XDP_SOCKETS and CAP_NET_ADMIN are needed";
         self.attach_as(side, interface, XdpMode::Skb, netlink)
-            .map_err(|refusal| refusal.into_error(interface, "skb", way_out))?;
-        Ok("skb")
+            .map_err(|refusal| refusal.into_error(interface, SKB, way_out))?;
+        Ok(SKB)
     }
 
     fn attach_as(
@@ -195,7 +235,7 @@ impl Programs {
         let error = match xdp.attach_to_if_index(interface.index, mode) {
             Ok(id) => {
                 let link = xdp.take_link(id).map_err(|error| refuse(chain(&error)))?;
-                self.links.push(link);
+                self.links[side as usize] = Some(link);
                 return Ok(());
             }
             Err(error) => error,
@@ -220,7 +260,7 @@ impl Programs {
 
     /// Takes the programs off their interfaces.
     pub(super) fn detach(&mut self) {
-        self.links.clear();
+        self.links = [None, None];
     }
 
     fn map_mut<'a, M>(&'a mut self, name: &'static str) -> Result<M, DatapathError>
