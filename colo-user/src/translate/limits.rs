@@ -25,7 +25,11 @@ pub const ECHO_SLACK: i32 = 1 << 20;
 /// Most frames of one flow kept for its delta.
 pub const KEPT_PER_FLOW: usize = 32;
 
-/// Bounds of what the translator remembers. About 250 bytes per flow besides the kept frames.
+/// Most bytes of a flow's entry, key included.
+pub const FLOW_BYTES: usize = 232;
+
+/// Bounds of what the translator remembers. A flow takes [`FLOW_BYTES`] besides the slack of the hash table (at most as
+/// much again), 64 bytes in the queue of deadlines and the frames kept for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Flows. Beyond it a SYN or SYN-ACK does not get through until a checkpoint, which is asked for.

@@ -6,7 +6,7 @@
 use super::entry::{Delta, Entry, Kept, Mode, State};
 use super::flow::Flow;
 use super::initial::{Base, LearnedInitial};
-use super::limits::TAKEOVER_GRACE;
+use super::limits::{FLOW_BYTES, TAKEOVER_GRACE};
 use super::segment::Segment;
 use crate::mono::Mono;
 use foldhash::quality::RandomState;
@@ -75,6 +75,8 @@ pub(super) struct Table {
     queue: BinaryHeap<Reverse<(Mono, Flow)>>,
     limit: usize,
 }
+
+const _: () = assert!(size_of::<(Flow, Entry)>() <= FLOW_BYTES);
 
 /// Deadlines of removed flows may stand in the queue up to this many beyond the number of flows.
 const STALE_DEADLINES: usize = 1024;

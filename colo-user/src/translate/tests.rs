@@ -6,6 +6,7 @@ mod edits;
 mod fragments;
 mod frames;
 mod handshake;
+mod joined;
 mod lifetime;
 mod properties;
 mod takeover;
