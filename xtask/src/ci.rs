@@ -26,6 +26,7 @@ const STEPS: &[Step] = &[
     Step { name: "house rules", run: rules::check },
     Step { name: "licences", run: licences::check },
     Step { name: "clippy", run: clippy },
+    Step { name: "documentation", run: documentation },
     Step { name: "build", run: || build::build(false) },
     Step { name: "README", run: readme::check },
     Step { name: "BTF", run: btf },
@@ -101,6 +102,14 @@ fn clippy() -> Result<()> {
     let mut cargo = command::cargo();
     cargo.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
     command::run("clippy", &mut cargo, "each lint above says what it wants")
+}
+
+fn documentation() -> Result<()> {
+    let mut cargo = command::cargo();
+    cargo
+        .args(["doc", "--workspace", "--no-deps", "--document-private-items"])
+        .env("RUSTDOCFLAGS", "-D warnings");
+    command::run("documentation", &mut cargo, "most often a link to something that has been renamed")
 }
 
 /// The kernel must take the object's BTF: without it what needs a program's BTF fails, and only there.
