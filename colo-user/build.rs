@@ -5,7 +5,12 @@
 //! for which the build script starts itself again with `RUSTC_BOOTSTRAP=1`: a stable compiler needs that
 //! to build `core`, and set in the environment of cargo it would touch every other crate.
 
-use std::{env, path::Path, process::Command};
+use std::{
+    env, fs, io,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result, bail};
 use aya_build::{Package, Toolchain, build_ebpf};
@@ -25,7 +30,23 @@ fn main() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../colo-ebpf");
     let root_dir = root.to_str().context("the path of this workspace is not UTF-8")?;
     let toolchain = named.as_deref().map_or_else(Toolchain::default, Toolchain::Custom);
+    share_target().context("the directory for the BPF target cannot be made")?;
     build_ebpf([Package { name: "colo-ebpf", root_dir, ..Package::default() }], toolchain)
+}
+
+/// Debug and release builds and clippy each have an `OUT_DIR` of their own, and the object is the same for all: they share
+/// one target directory for it, beside theirs, so that `core` is compiled once.
+fn share_target() -> io::Result<()> {
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or(io::ErrorKind::NotFound)?);
+    // OUT_DIR is TARGET/PROFILE/build/PACKAGE-HASH/out.
+    let Some(target) = out.ancestors().nth(4) else { return Ok(()) };
+    let (shared, own) = (target.join("ebpf"), out.join("aya-build"));
+    fs::create_dir_all(&shared)?;
+    fs::create_dir_all(&own)?;
+    match symlink(shared, own.join("target")) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// `debian` if it is linked and no nightly can build `core`.
@@ -35,7 +56,8 @@ fn linked_toolchain() -> Option<String> {
     if sysroot.as_ref().is_some_and(has_sources) {
         return None;
     }
-    let toolchains = rustup(&["toolchain", "list"])?;
+    // Without rustup aya-build takes the compiler in PATH, which then is Debian's.
+    let Some(toolchains) = rustup(&["toolchain", "list"]) else { return Some(LINKED.to_owned()) };
     toolchains.lines().any(|line| line.split_whitespace().next() == Some(LINKED)).then(|| LINKED.to_owned())
 }
 

@@ -20,7 +20,7 @@ use super::error::DatapathError;
 use super::interface::{Interface, occupied};
 use super::netlink::{Netlink, XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE, takes_redirects};
 
-static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/colo"));
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/colo-ebpf"));
 
 const NATIVE: &str = "native";
 const SKB: &str = "skb";
