@@ -8,7 +8,8 @@ use super::flow::{Direction, Flow};
 use super::limits::Limits;
 use super::segment::{Located, Piece, segment};
 use crate::mono::Mono;
-use crate::wire::Ip;
+use crate::wire::ip::Extensions;
+use crate::wire::{Ip, proto};
 use std::time::Duration;
 
 /// How long the rest of a datagram may take (Linux: `ipfrag_time`, 30 s).
@@ -190,9 +191,18 @@ impl Assembly {
 }
 
 impl Whole {
-    /// The segment in [`Whole::frame`].
+    /// The segment in [`Whole::frame`]. Extension headers behind the fragment header (RFC 8200 section 4.5) are
+    /// there to be followed only now.
     pub(super) fn locate(&self, direction: Direction) -> Located {
-        let ip = Ip { end: self.frame.len(), fragment: None, ..self.first.ip };
+        let start = self.first.ip.payload;
+        let chain = match self.first.ip.protocol {
+            proto::TCP => Ok(Extensions { protocol: proto::TCP, length: 0, fragment: None }),
+            next => Extensions::walk(next, &self.frame[start..]),
+        };
+        let Some(chain) = chain.ok().filter(|c| c.protocol == proto::TCP && c.fragment.is_none()) else {
+            return Located::Other;
+        };
+        let ip = Ip { payload: start + chain.length, end: self.frame.len(), fragment: None, ..self.first.ip };
         segment(&self.frame, &self.first.ether, &ip, direction).map_or(Located::Other, Located::Tcp)
     }
 

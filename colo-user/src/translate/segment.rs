@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 pub(super) enum Located {
     /// A whole TCP segment.
     Tcp(Segment),
-    /// A fragment of one.
+    /// A fragment of one, or of what may turn out to be one behind IPv6 extension headers.
     Fragment(Piece),
     /// An ICMP error that quotes one.
     Quote(Quote),
@@ -88,7 +88,7 @@ impl Segment {
     }
 }
 
-/// A fragment of a TCP segment in a frame.
+/// A fragment in a frame, of a TCP segment for all that its own headers say.
 #[derive(Clone, Debug)]
 pub(super) struct Piece {
     pub(super) ether: Ether,
@@ -121,7 +121,11 @@ fn find(frame: &[u8], direction: Direction) -> Option<Located> {
     }
     let ip = Ip::parse(frame, ether.payload, ether.ethertype).ok()?;
     match (ip.protocol, ip.fragment) {
-        (proto::TCP, Some(fragment)) => Some(Located::Fragment(Piece { ether, ip, fragment })),
+        (proto::TCP | proto::ROUTING | proto::DEST_OPTIONS | proto::AH, Some(fragment))
+            if ip.protocol == proto::TCP || ip.family == IpFamily::V6 =>
+        {
+            Some(Located::Fragment(Piece { ether, ip, fragment }))
+        }
         (proto::TCP, None) => segment(frame, &ether, &ip, direction).map(Located::Tcp),
         (proto::ICMP | proto::ICMPV6, None) => quote(frame, &ether, &ip, direction).map(Located::Quote),
         _ => None,

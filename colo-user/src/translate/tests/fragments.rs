@@ -58,6 +58,30 @@ fn input_is_translated_across_its_fragments() {
 }
 
 #[test]
+fn extension_headers_behind_the_fragment_header_hide_nothing() {
+    let net = Net { v6: true, ..Net::default() };
+    let hidden = |next: u8, tcp: &Tcp| {
+        let mut packet = net.output(tcp);
+        let at = net.payload_at();
+        packet.splice(at..at, [next, 0, 1, 4, 0, 0, 0, 0]);
+        net.fragments(true, &packet, 9, &[48])
+            .into_iter()
+            .map(|mut f| {
+                f[at] = 60;
+                f
+            })
+            .collect::<Vec<_>>()
+    };
+    let mut h = accepted(net);
+    let (outcomes, out) = output(&mut h, &hidden(6, &segment(S + 1, TS + 5)));
+    assert_eq!(outcomes, [Outcome::Kept; 2]);
+    assert_eq!(out, hidden(6, &segment(p(1), TP + 5)));
+    // Not TCP after all: it goes on as it came.
+    let udp = hidden(17, &segment(S + 1, TS + 5));
+    assert_eq!(output(&mut h, &udp).1, udp);
+}
+
+#[test]
 fn without_a_flow_nothing_is_put_together() {
     let net = Net::default();
     let mut h = Host::new(net);
