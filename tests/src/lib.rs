@@ -4,6 +4,7 @@ pub mod captures;
 pub mod ends;
 pub mod lab;
 pub mod netns;
+pub mod oracle;
 pub mod raw;
 pub mod stranger;
 pub mod tap;
