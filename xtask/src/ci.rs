@@ -23,19 +23,22 @@ struct Step {
 /// Cheap steps first, so that a slip is known within seconds.
 const STEPS: &[Step] = &[
     Step { name: "format", run: format },
-    Step { name: "house rules", run: rules::check },
+    Step { name: "rules", run: rules::check },
     Step { name: "licences", run: licences::check },
     Step { name: "clippy", run: clippy },
-    Step { name: "documentation", run: documentation },
+    Step { name: "docs", run: documentation },
     Step { name: "build", run: || build::build(false) },
-    Step { name: "README", run: readme::check },
-    Step { name: "BTF", run: btf },
+    Step { name: "readme", run: readme::check },
+    Step { name: "btf", run: btf },
     Step { name: "tests", run: readme_tests },
 ];
 
 /// The test that shows the kernel the object's BTF, and the file that has it.
 const BTF_TEST: &str = "the_kernel_takes_the_types_of_the_object";
 const BTF_TEST_FILE: &str = "xdp_programs";
+
+/// Every link must lead somewhere; those to private items do, since these are documented too.
+const RUSTDOC_FLAGS: &str = "-D warnings -A rustdoc::private_intra_doc_links";
 
 /// A step's fate.
 struct Outcome {
@@ -44,14 +47,15 @@ struct Outcome {
     passed: bool,
 }
 
-/// Runs all steps and fails if one did.
-pub fn run() -> Result<()> {
-    command::require_root("ci", &[], "it runs the tests, which make network namespaces")?;
+/// Runs the steps named, or all, and fails if one did.
+pub fn run(names: &[String]) -> Result<()> {
+    let steps = chosen(names)?;
+    command::require_root("ci", names, "it runs the tests, which make network namespaces")?;
     let started = Instant::now();
     setup::ensure(Purpose::Test)?;
     ensure_components()?;
     let mut outcomes = vec![Outcome { name: "set-up", took: started.elapsed(), passed: true }];
-    for step in STEPS {
+    for step in steps {
         let started = Instant::now();
         let result = (step.run)();
         if let Err(error) = &result {
@@ -66,6 +70,16 @@ pub fn run() -> Result<()> {
         bail!("failed: {}", failed.join(", "));
     }
     Ok(())
+}
+
+/// The steps named, in the order in which they run; all of them where none is named.
+fn chosen(names: &[String]) -> Result<Vec<&'static Step>> {
+    let known = |name: &str| STEPS.iter().any(|step| step.name == name);
+    if let Some(unknown) = names.iter().find(|name| !known(name)) {
+        let all: Vec<&str> = STEPS.iter().map(|step| step.name).collect();
+        bail!("there is no step {unknown}; there are {}", all.join(", "));
+    }
+    Ok(STEPS.iter().filter(|step| names.is_empty() || names.iter().any(|name| name == step.name)).collect())
 }
 
 fn table(outcomes: &[Outcome]) -> String {
@@ -109,7 +123,7 @@ fn documentation() -> Result<()> {
     let mut cargo = command::cargo();
     cargo
         .args(["doc", "--workspace", "--no-deps", "--document-private-items"])
-        .env("RUSTDOCFLAGS", "-D warnings");
+        .env("RUSTDOCFLAGS", RUSTDOC_FLAGS);
     command::run("documentation", &mut cargo, "most often a link to something that has been renamed")
 }
 

@@ -63,7 +63,10 @@ enum Task {
         args: Vec<String>,
     },
     /// What continuous integration runs: set-up, formatting, lints, house rules, licences, README, tests
-    Ci,
+    Ci {
+        /// Only these steps, by their names in the table at the end
+        steps: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -73,7 +76,7 @@ fn main() -> ExitCode {
         Task::Run { args } => run::run(&args),
         Task::Test { args, test_args } => test::run(&args, &test_args),
         Task::Bench { args } => bench::run(&args),
-        Task::Ci => ci::run(),
+        Task::Ci { steps } => ci::run(&steps),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -19,3 +19,13 @@ fn the_set_up_is_no_step_and_steps_have_names_of_their_own() {
     assert_eq!(names.len(), STEPS.len());
     assert!(!names.contains(&"set-up"));
 }
+
+#[test]
+fn steps_are_chosen_by_name_and_run_in_their_own_order() {
+    let names = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(chosen(&[]).unwrap().len(), STEPS.len());
+    let two: Vec<&str> = chosen(&names(&["btf", "format"])).unwrap().iter().map(|step| step.name).collect();
+    assert_eq!(two, ["format", "btf"]);
+    let error = chosen(&names(&["format", "deploy"])).err().unwrap().to_string();
+    assert!(error.contains("deploy") && error.contains("clippy"), "{error}");
+}
