@@ -24,15 +24,13 @@ pub enum Purpose {
     Build,
     /// The above, and the lab.
     Lab,
-    /// The above, and every test.
-    Test,
-    /// As the lab, and the benchmark's peer.
-    Bench,
+    /// The above, and the peer that tests and benchmark compare with: all there is.
+    Compare,
 }
 
 /// `cargo xtask setup`: everything that any task needs.
 pub fn run() -> Result<()> {
-    if !ensure(Purpose::Test)? {
+    if !ensure(Purpose::Compare)? {
         eprintln!("nothing to do: packages, toolchain and bpf-linker are in place");
     }
     Ok(())

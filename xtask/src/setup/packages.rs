@@ -27,8 +27,6 @@ enum Scope {
     DebianToolchain,
     /// Namespaces: lab, tests, benchmark.
     Net,
-    /// Tests only.
-    Test,
     /// Tests and benchmark: the peer.
     Peer,
 }
@@ -57,7 +55,6 @@ const PACKAGES: &[Package] = &[
     package("iproute2", Some("ip"), Scope::Net, "namespaces, veth pairs and taps"),
     package("ethtool", Some("ethtool"), Scope::Net, "switches offloads off"),
     package("tcpdump", Some("tcpdump"), Scope::Net, "what left toward the client, for the lab and the tests"),
-    package("bpftool", Some("bpftool"), Scope::Test, "asks the kernel what is loaded and attached"),
     package(
         "qemu-system-x86",
         Some("qemu-system-x86_64"),
@@ -102,8 +99,7 @@ pub fn wanted(purpose: Purpose, toolchain: Toolchain) -> Vec<&'static Package> {
     let needed = |scope| match scope {
         Scope::DebianToolchain => toolchain != Toolchain::Nightly,
         Scope::Net => purpose != Purpose::Build,
-        Scope::Test => purpose == Purpose::Test,
-        Scope::Peer => matches!(purpose, Purpose::Test | Purpose::Bench),
+        Scope::Peer => purpose == Purpose::Compare,
     };
     PACKAGES.iter().filter(|package| needed(package.scope)).collect()
 }
