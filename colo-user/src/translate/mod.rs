@@ -3,9 +3,9 @@
 //! Two guests that accept the same connection choose different initial sequence numbers and timestamps. Each flow
 //! therefore has two deltas, for sequence numbers and for timestamps alike: *drift*, secondary to primary, and
 //! *base*, guest to wire, which is 0 until a takeover adds drift to it. Capture, link and comparator speak *wire*
-//! space; only the guest speaks its own. The life of a number, by file: [`segment`] finds it in the frame,
-//! [`entry`] knows what to add, [`patch`] changes it with its checksums, [`fragments`] does the same across the
-//! fragments of one segment. [`initial`] is what the primary's agent tells, [`flow`] the key, [`limits`] the
+//! space; only the guest speaks its own. The life of a number, by file: `segment` finds it in the frame,
+//! `entry` knows what to add, `patch` changes it with its checksums, `fragments` does the same across the
+//! fragments of one segment. `initial` is what the primary's agent tells, `flow` the key, [`limits`] the
 //! bounds and counters.
 //!
 //! # Rules

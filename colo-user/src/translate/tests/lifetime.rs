@@ -91,6 +91,26 @@ fn the_guests_reset_forgets_it_at_once() {
 }
 
 #[test]
+fn a_reset_of_the_former_connection_does_not_forget_the_new_one() {
+    let mut h = accepted(Net::default());
+    h.primary(&syn_ack(p(0x9000), TP));
+    assert_eq!(h.output(&Tcp::new(S + 1, C + 1, RST_ACK)).unwrap().seq, p(1));
+    h.output(&syn_ack(S + 7, TS)).unwrap();
+    assert_eq!(h.output(&Tcp::new(S + 8, C + 1, ACK)).unwrap().seq, p(0x9001));
+}
+
+#[test]
+fn a_guest_that_speaks_is_no_embryo() {
+    let mut h = Host::new(Net::default());
+    h.output(&syn_ack(S, TS)).unwrap();
+    h.primary(&syn_ack(P, TP));
+    // Data before the handshake's end (RFC 7413).
+    assert_eq!(h.output(&Tcp::new(S + 1, C + 1, ACK).payload(b"fast")).unwrap().seq, p(1));
+    h.pass(DAY);
+    assert_eq!(h.t.flows(), 1);
+}
+
+#[test]
 fn a_handshake_that_both_guests_gave_up_leaves() {
     let mut h = Host::new(Net::default());
     h.output(&syn_ack(S, TS)).unwrap();
