@@ -26,7 +26,7 @@ static HOLD_RING: RingBuf = RingBuf::with_byte_size(4096, 0);
 #[inline(always)]
 pub fn to_socket(ctx: &XdpContext, settings: &Settings) -> u32 {
     // A frame longer than a buffer of the socket would vanish after the verdict.
-    if parse::frame_len(ctx) > u64::from(settings.hold_limit) {
+    if parse::exceeds(ctx, settings.hold_limit) {
         return drop(Counter::GuestHoldTooLong);
     }
     let queue = ctx.rx_queue_index();
@@ -48,7 +48,7 @@ pub fn to_socket(ctx: &XdpContext, settings: &Settings) -> u32 {
 /// Copies the frame into the ring buffer; the original ends here.
 #[inline(always)]
 pub fn to_ring(ctx: &XdpContext, settings: &Settings) -> u32 {
-    if parse::frame_len(ctx) > u64::from(settings.hold_limit) {
+    if parse::exceeds(ctx, settings.hold_limit) {
         return drop(Counter::GuestHoldTooLong);
     }
     let index = record::next_index(INDEX_CAPTURED);

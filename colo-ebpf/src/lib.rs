@@ -83,7 +83,8 @@ pub enum Hold {
     Ring = 1,
 }
 
-/// What the programs need to know of the interfaces. Lengths are of whole frames, Ethernet header included, in bytes.
+/// What the programs need to know of the interfaces. Lengths are of whole frames without VLAN tag, Ethernet header
+/// included, in bytes; one tag may come on top.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Settings {
@@ -147,3 +148,6 @@ pub const RECORD_CLASSES: [usize; 5] = [128, 512, 1536, 9216, 65_536];
 
 /// Longest frame that any path here carries.
 pub const MAX_FRAME: usize = 65_535;
+
+#[cfg(test)]
+mod tests;

@@ -8,12 +8,32 @@ type LoadBytes = unsafe extern "C" fn(*mut xdp_md, u64, *mut u8, u64) -> i64;
 
 const BPF_XDP_GET_BUFF_LEN: usize = 188;
 const BPF_XDP_LOAD_BYTES: usize = 189;
+/// Bytes of an 802.1Q tag.
+const VLAN_TAG: u64 = 4;
 
 /// Length of the whole frame in bytes, fragments included.
 #[inline(always)]
 pub fn frame_len(ctx: &XdpContext) -> u64 {
     // SAFETY: 188 is bpf_xdp_get_buff_len (Linux 5.18), which takes the context and returns a u64.
     unsafe { core::mem::transmute::<usize, BuffLen>(BPF_XDP_GET_BUFF_LEN)(ctx.ctx) }
+}
+
+/// True if the frame is longer than `limit`, or by a VLAN tag more if it bears one: what an interface forwards.
+#[inline(always)]
+pub fn exceeds(ctx: &XdpContext, limit: u32) -> bool {
+    let (len, limit) = (frame_len(ctx), u64::from(limit));
+    len > limit && (len > limit + VLAN_TAG || !is_tagged(ctx))
+}
+
+#[inline(always)]
+fn is_tagged(ctx: &XdpContext) -> bool {
+    let start = ctx.data() + 12;
+    if start + 2 > ctx.data_end() {
+        return false;
+    }
+    // SAFETY: the two bytes from `start` on were just checked to lie in the frame; u8 has no alignment.
+    let ethertype = unsafe { *(start as *const [u8; 2]) };
+    matches!(ethertype, [0x81, 0x00] | [0x88, 0xa8])
 }
 
 /// Copies the first `len` bytes of the frame to `to`; false if the frame is shorter.

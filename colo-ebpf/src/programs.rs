@@ -33,9 +33,7 @@ pub fn colo_guest(ctx: XdpContext) -> u32 {
             hold::to_ring(&ctx, settings)
         }
         Mode::Protect | Mode::Secondary => hold::to_socket(&ctx, settings),
-        Mode::Pass if parse::frame_len(&ctx) > u64::from(settings.uplink_limit) => {
-            drop(Counter::GuestPassTooLong)
-        }
+        Mode::Pass if parse::exceeds(&ctx, settings.uplink_limit) => drop(Counter::GuestPassTooLong),
         Mode::Pass => forward(PORT_UPLINK, Counter::GuestPassed, Counter::GuestNoUplink),
         Mode::Closed => drop(Counter::GuestClosed),
     }
@@ -63,7 +61,7 @@ pub fn colo_uplink(ctx: XdpContext) -> u32 {
         Mode::Pass | Mode::Protect => {}
     }
     // The kernel would drop it after the verdict, in silence.
-    if parse::frame_len(&ctx) > u64::from(settings.guest_limit) {
+    if parse::exceeds(&ctx, settings.guest_limit) {
         return drop(Counter::UplinkTooLong);
     }
     if mode == Mode::Pass {

@@ -76,8 +76,8 @@ fn copy_class<const ROOM: usize>(ctx: &XdpContext, ring: &RingBuf, index: u64, l
         len > 0 && len <= ROOM as u64 && parse::load(ctx, start.add(RECORD_HEADER_LEN), len)
     };
     if copied {
-        // Default wake-up: the reader publishes its position once per batch and then sleeps in poll(2), so that only
-        // the first frame after a pause costs an interrupt.
+        // Default wake-up: an interrupt whenever the reader has caught up. It sleeps in poll(2) between batches then;
+        // one that spun instead would cost an interrupt for every frame.
         record.submit(0);
     } else {
         record.discard(0);

@@ -17,7 +17,7 @@ pub const ETHERTYPE: [u8; 2] = [0x88, 0xb5];
 /// How long something may take that should happen at once.
 pub const SOON: Duration = Duration::from_secs(3);
 /// How long nothing must happen.
-pub const QUIET: Duration = Duration::from_millis(150);
+pub const QUIET: Duration = Duration::from_millis(60);
 
 /// What joins an end to the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -79,7 +79,7 @@ impl Netns {
     }
 
     /// Joins two namespaces by a veth pair, `name` here and `peer_name` there, both up. Transmit checksum and
-    /// segmentation offloads are off on both ends (a native redirect would send their frames unfinished), GRO is on:
+    /// segmentation and VLAN offloads are off on both ends (XDP would see frames unfinished and without their tag), GRO is on:
     /// a veth takes redirected frames only while its peer runs an XDP program or has GRO on.
     pub fn veth(&self, name: &str, peer: &Self, peer_name: &str) -> Result<()> {
         ip(&[
@@ -89,7 +89,7 @@ impl Netns {
         for (namespace, interface) in [(self, name), (peer, peer_name)] {
             namespace.run(&format!("ip link set {interface} up"))?;
             // GRO that is switched on while the link is down does not make its peer a redirect target.
-            namespace.run(&format!("ethtool -K {interface} tx off tso off gso off gro on"))?;
+            namespace.run(&format!("ethtool -K {interface} tx off tso off gso off txvlan off gro on"))?;
         }
         Ok(())
     }

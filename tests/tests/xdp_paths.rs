@@ -2,8 +2,9 @@
 //! hold backends.
 
 use anyhow::{Context as _, Result, ensure};
-use colo_tests::ends::{Ends, GUEST, Joint, QUIET, SOON, UPLINK, capture, numbered};
+use colo_tests::ends::{End, Ends, GUEST, Joint, QUIET, SOON, UPLINK, capture, numbered};
 use colo_user::datapath::{AttachMode, Datapath, HoldBackend, Injected, Mode, Role};
+use colo_user::mono::Mono;
 
 const JOINTS: [(Joint, Joint); 4] = [
     (Joint::Tap, Joint::Veth),
@@ -27,6 +28,7 @@ fn everywhere(role: Role, body: impl Fn(&Ends, &mut Datapath) -> Result<()>) {
                     body(&ends, &mut datapath)?;
                     let counters = datapath.counters();
                     ensure!(counters.get("stale_frame") == Some(0), "{counters:?}");
+                    ensure!(counters.get("hold_unstamped").unwrap_or(0) == 0, "{counters:?}");
                     let pressure = datapath.pressure();
                     ensure!(pressure.total == 1024, "{pressure:?}");
                     Ok(())
@@ -46,11 +48,14 @@ fn lengths() -> impl Iterator<Item = usize> {
 /// Says frames, releases them as they come, and compares what the client hears with what `expected` makes of each.
 fn relay(ends: &Ends, datapath: &mut Datapath, expected: impl Fn(Vec<u8>) -> Vec<u8>) -> Result<()> {
     let frames: Vec<_> = (0..).zip(lengths()).map(|(number, length)| numbered(number, length)).collect();
+    let before = Mono::now();
     for frame in &frames {
         ends.guest.say(frame)?;
     }
     let captured = capture(datapath, frames.len())?;
-    ensure!(captured.is_sorted_by_key(|frame| frame.stamp), "stamps go back");
+    let stamps: Vec<_> = captured.iter().map(|frame| frame.stamp).collect();
+    ensure!(stamps.is_sorted(), "stamps go back");
+    ensure!(before <= stamps[0] && stamps[stamps.len() - 1] <= Mono::now(), "stamps are of another clock");
     ensure!(ends.client.hear(QUIET)?.is_none(), "a frame left before its release");
     ensure!(datapath.pressure().held as usize == frames.len(), "{:?}", datapath.pressure());
     for (frame, held) in frames.iter().zip(&captured) {
@@ -62,7 +67,6 @@ fn relay(ends: &Ends, datapath: &mut Datapath, expected: impl Fn(Vec<u8>) -> Vec
     for (said, heard) in frames.into_iter().zip(heard) {
         ensure!(expected(said) == heard, "a frame was changed on its way");
     }
-    capture(datapath, 0)?;
     Ok(())
 }
 
@@ -100,6 +104,29 @@ fn discarded_frames_never_arrive_and_their_buffers_come_back() {
         ensure!(ends.client.hear(QUIET)?.is_none());
         let pressure = datapath.pressure();
         ensure!((pressure.held, pressure.lost) == (0, 0), "{pressure:?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn vlan_tags_stay_in_the_frame() {
+    everywhere(Role::Primary, |ends, datapath| {
+        // A packet socket takes the tag off what it hears; a tap does not.
+        let single: &[u8] = &[0x81, 0, 0, 100];
+        let double: &[u8] = &[0x88, 0xa8, 0, 200, 0x81, 0, 0, 100];
+        for (number, length, tags) in [(1, 1514, single), (2, 1506, double)] {
+            let mut frame = numbered(number, length);
+            frame.splice(12..12, tags.iter().copied());
+            ends.guest.say(&frame)?;
+            let held = capture(datapath, 1)?.remove(0);
+            ensure!(datapath.frame(held.id) == frame, "captured without its tag");
+            datapath.release(held.id);
+            datapath.flush()?;
+            let heard = ends.client.hear(SOON)?.context("nothing was released")?;
+            if matches!(ends.client, End::Tap(_)) {
+                ensure!(heard == frame, "released without its tag");
+            }
+        }
         Ok(())
     });
 }
@@ -334,20 +361,23 @@ fn a_frame_longer_than_the_path_is_counted() -> Result<()> {
             let ends = Ends::new(guest, client)?;
             // The guest's interface takes more than the uplink carries.
             ends.host.run(&format!("ip link set {GUEST} mtu 3000"))?;
-            if let colo_tests::ends::End::Veth(_, far) = &ends.guest {
+            if let End::Veth(_, far) = &ends.guest {
                 far.run("ip link set far0 mtu 3000")?;
             }
             let mut datapath = ends.attach(&ends.config(Role::Primary, AttachMode::Auto, backend))?;
-            ends.guest.say(&numbered(1, 1519))?;
-            ends.guest.say(&numbered(2, 1518))?;
+            ends.guest.say(&numbered(1, 1515))?;
+            ends.guest.say(&numbered(2, 1514))?;
             let held = capture(&mut datapath, 1)?.remove(0);
-            ensure!(datapath.frame(held.id) == numbered(2, 1518));
+            ensure!(datapath.frame(held.id) == numbered(2, 1514));
+            datapath.release(held.id);
+            datapath.flush()?;
+            ensure!(ends.client.hear_exactly(1)? == [numbered(2, 1514)]);
             std::thread::sleep(QUIET);
             datapath.wait(&[], &[], Some(QUIET))?;
             ensure!(datapath.pressure().lost == 1, "{:?}", datapath.pressure());
             ensure!(datapath.counters().get("guest_hold_too_long") == Some(1));
             datapath.set_mode(Mode::Pass)?;
-            ends.guest.say(&numbered(3, 1519))?;
+            ends.guest.say(&numbered(3, 1515))?;
             ensure!(ends.client.hear(QUIET)?.is_none());
             ensure!(datapath.counters().get("guest_pass_too_long") == Some(1), "{:?}", datapath.counters());
         }
@@ -413,4 +443,25 @@ fn interfaces_are_as_they_were_found() {
             });
         }
     }
+}
+
+#[test]
+fn a_datapath_may_move_to_its_thread() -> Result<()> {
+    let ends = Ends::new(Joint::Tap, Joint::Veth)?;
+    let mut datapath = ends.attach(&ends.config(Role::Primary, AttachMode::Auto, HoldBackend::Auto))?;
+    ends.guest.say(&numbered(1, 100))?;
+    // A thread outside of the namespace in which it was attached.
+    let relay = std::thread::spawn(move || -> Result<()> {
+        let held = capture(&mut datapath, 1)?.remove(0);
+        datapath.release(held.id);
+        datapath.flush()?;
+        ensure!(
+            datapath.counters().get("uplink_tx_dropped") == Some(0),
+            "the counters are of another namespace"
+        );
+        Ok(datapath.detach()?)
+    });
+    relay.join().expect("no panic")?;
+    ensure!(ends.client.hear_exactly(1)? == [numbered(1, 100)]);
+    Ok(())
 }

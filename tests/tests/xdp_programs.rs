@@ -29,8 +29,8 @@ fn settings(hold: Hold) -> Settings {
         abi: ABI_VERSION,
         hold: hold as u32,
         hold_limit: MAX_FRAME as u32,
-        uplink_limit: 1518,
-        guest_limit: 1518,
+        uplink_limit: 1514,
+        guest_limit: 1514,
         filter: 0,
         guest_mac: [0; 6],
         reserved: [0; 2],
@@ -109,7 +109,11 @@ impl Random {
 fn every_mode_has_its_verdicts_and_counters() -> Result<()> {
     use Counter::*;
     let frame = numbered(1, 100);
-    let long = numbered(2, 1519);
+    let long = numbered(2, 1515);
+    let mut tagged = numbered(3, 1514);
+    tagged.splice(12..12, [0x81, 0, 0, 100]);
+    let mut tagged_long = numbered(4, 1515);
+    tagged_long.splice(12..12, [0x81, 0, 0, 100]);
     for hold in [Hold::Socket, Hold::Ring] {
         let (_namespace, mut programs) = load(hold)?;
         // No socket is bound here; the one that is, is tried below.
@@ -119,6 +123,9 @@ fn every_mode_has_its_verdicts_and_counters() -> Result<()> {
             (Mode::Closed, Side::Uplink, &frame, DROP, UplinkClosed),
             (Mode::Pass, Side::Guest, &frame, REDIRECT, GuestPassed),
             (Mode::Pass, Side::Guest, &long, DROP, GuestPassTooLong),
+            (Mode::Pass, Side::Guest, &tagged, REDIRECT, GuestPassed),
+            (Mode::Pass, Side::Guest, &tagged_long, DROP, GuestPassTooLong),
+            (Mode::Pass, Side::Uplink, &tagged, REDIRECT, UplinkPassed),
             (Mode::Pass, Side::Uplink, &frame, REDIRECT, UplinkPassed),
             (Mode::Pass, Side::Uplink, &long, DROP, UplinkTooLong),
             (Mode::Protect, Side::Guest, &frame, DROP, held),

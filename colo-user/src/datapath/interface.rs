@@ -8,14 +8,18 @@ use super::error::DatapathError;
 use super::netlink::{AttachedProgram, Link, Netlink};
 use super::sys;
 
-/// Bytes of a frame beyond the MTU that the kernel forwards: Ethernet header and one VLAN tag (`is_skb_forwardable`,
+/// Bytes of an Ethernet header.
+const HEADER: u32 = 14;
+/// Bytes of a VLAN tag: the kernel forwards a tagged frame that is longer by this (`is_skb_forwardable`,
 /// `xdp_ok_fwd_dev`).
-const OVERHEAD: u32 = 14 + 4;
+pub(super) const VLAN_TAG: u32 = 4;
 
 const ETHTOOL_GTXCSUM: u32 = 0x16;
 const ETHTOOL_GTSO: u32 = 0x1e;
 const ETHTOOL_GFLAGS: u32 = 0x25;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
+const ETH_FLAG_TXVLAN: u32 = 1 << 7;
+const ETH_FLAG_RXVLAN: u32 = 1 << 8;
 const ETH_FLAG_LRO: u32 = 1 << 15;
 /// Words of `struct ethtool_channels`, and of those that hold the receive and the combined queues in use.
 const CHANNEL_WORDS: usize = 9;
@@ -48,9 +52,9 @@ impl Interface {
         Ok(interface)
     }
 
-    /// Longest frame that the kernel sends on it, in bytes.
+    /// Longest frame without a VLAN tag that it carries, in bytes.
     pub fn longest_frame(&self) -> u32 {
-        self.start.mtu.saturating_add(OVERHEAD)
+        self.start.mtu.saturating_add(HEADER)
     }
 
     /// True if frames sent to it wait in a queue that its reader empties, and that drops without a word.
@@ -58,9 +62,13 @@ impl Interface {
         self.start.kind == "tun"
     }
 
+    fn is_veth(&self) -> bool {
+        self.start.kind == "veth"
+    }
+
     /// True if the hardware filters by address, so that the guest's would not arrive.
     pub fn filters_addresses(&self) -> bool {
-        !matches!(self.start.kind.as_str(), "tun" | "veth")
+        !self.is_tap() && !self.is_veth()
     }
 
     /// How to make it take frames that a native program redirects.
@@ -98,32 +106,48 @@ impl Interface {
     /// What the interface's offloads would spoil, each with the command that helps.
     pub fn warnings(&self) -> Vec<String> {
         let name = &self.name;
-        let on = |command| self.ethtool::<2>(command).map_or(0, |answer| answer[1]);
+        let ask = |command| self.ethtool::<2>(command).map_or(0, |answer| answer[1]);
+        let flags = ask(ETHTOOL_GFLAGS);
         let mut warnings = Vec::new();
-        let unfinished = [(ETHTOOL_GTXCSUM, "tx"), (ETHTOOL_GTSO, "tso")];
-        let unfinished: Vec<_> =
-            unfinished.into_iter().filter(|&(command, _)| on(command) != 0).map(|(_, word)| word).collect();
+        let mut unfinished = Vec::new();
+        for (on, word) in [
+            (ask(ETHTOOL_GTXCSUM) != 0, "tx"),
+            (ask(ETHTOOL_GTSO) != 0, "tso"),
+            // The tag travels beside the frame then, and XDP does not see it.
+            (self.is_veth() && flags & ETH_FLAG_TXVLAN != 0, "txvlan"),
+        ] {
+            if on {
+                unfinished.push(word);
+            }
+        }
         if !unfinished.is_empty() {
             let options: String = unfinished.iter().map(|word| format!(" {word} off")).collect();
-            let far_end = match self.start.kind.as_str() {
-                "tun" => {
-                    "; switch checksum and segmentation offload of the guest's NIC off too (QEMU: csum=off,gso=off,\
-                          host_tso4=off,host_tso6=off,host_ecn=off,host_ufo=off,guest_csum=off,guest_tso4=off,guest_tso6=off,\
-                          guest_ecn=off,guest_ufo=off)"
-                }
-                "veth" => "; and the same on its peer",
-                _ => "",
+            let far_end = if self.is_tap() {
+                "; switch checksum and segmentation offload of the guest's NIC off too (QEMU: csum=off,gso=off,\
+                 host_tso4=off,host_tso6=off,host_ecn=off,host_ufo=off,guest_csum=off,guest_tso4=off,guest_tso6=off,\
+                 guest_ecn=off,guest_ufo=off)"
+            } else if self.is_veth() {
+                "; and the same on its peer, where it matters more"
+            } else {
+                ""
             };
             warnings.push(format!(
-                "{name} has transmit offloads on ({}): frames may cross it with unfinished checksums or unsegmented; \
-                 `ethtool -K {name}{options}`{far_end}",
+                "{name} has transmit offloads on ({}): frames may cross it with unfinished checksums, unsegmented or \
+                 without their VLAN tag; `ethtool -K {name}{options}`{far_end}",
                 unfinished.join(", ")
             ));
         }
-        if on(ETHTOOL_GFLAGS) & ETH_FLAG_LRO != 0 {
-            warnings.push(format!(
-                "{name} merges received frames (LRO): merged frames are too long for the guest; `ethtool -K {name} lro off`"
-            ));
+        if !self.is_tap() && !self.is_veth() {
+            for (flag, word, spoils) in [
+                (ETH_FLAG_LRO, "lro", "merged frames are too long for the guest"),
+                (ETH_FLAG_RXVLAN, "rxvlan", "frames lose their VLAN tag before XDP sees them"),
+            ] {
+                if flags & flag != 0 {
+                    warnings.push(format!(
+                        "{name} has receive offload {word} on: {spoils}; `ethtool -K {name} {word} off`"
+                    ));
+                }
+            }
         }
         warnings
     }

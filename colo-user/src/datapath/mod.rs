@@ -180,9 +180,16 @@ impl Datapath {
         let uplink = Interface::inspect(&mut netlink, &config.uplink)?;
         let mut warnings: Vec<_> = [&guest, &uplink].into_iter().flat_map(Interface::warnings).collect();
 
-        let ring_bytes = if config.hold == HoldBackend::Afxdp { 0 } else { HOLD_BYTES };
-        let mut programs = Programs::load(MIRROR_BYTES, ring_bytes)?;
-        let (hold, backend, longest) = open_hold(config, &mut programs, &guest, &uplink)?;
+        let sockets = open_sockets(config, &guest, &uplink)?;
+        let mut programs = Programs::load(MIRROR_BYTES, if sockets.is_some() { 0 } else { HOLD_BYTES })?;
+        let (hold, backend, longest): (Box<dyn Hold>, _, _) = if let Some(sockets) = sockets {
+            programs.set_hold_socket(sockets.capture_socket())?;
+            (Box::new(sockets), HoldBackend::Afxdp, SocketHold::longest(&guest))
+        } else {
+            let ring = programs.take_ring(MAP_HOLD_RING)?;
+            let hold = RingHold::open(ring, &guest, &uplink, config.frames)?;
+            (Box::new(hold), HoldBackend::Ringbuf, RingHold::longest(&guest))
+        };
         if longest < guest.longest_frame() {
             warnings.push(format!(
                 "{} has MTU {}, frames of more than {longest} bytes cannot be held: lower the MTU on both sides of it, \
@@ -430,29 +437,23 @@ impl Drop for Datapath {
     }
 }
 
-type OpenedHold = (Box<dyn Hold>, HoldBackend, u32);
-
-fn open_hold(
+/// The sockets of the AF_XDP backend; `None` if frames are to be held without.
+fn open_sockets(
     config: &Config,
-    programs: &mut Programs,
     guest: &Interface,
     uplink: &Interface,
-) -> Result<OpenedHold, DatapathError> {
-    if config.hold != HoldBackend::Ringbuf {
-        match SocketHold::open(guest, uplink, config.frames) {
-            Ok(hold) => {
-                programs.set_hold_socket(hold.capture_socket())?;
-                return Ok((Box::new(hold), HoldBackend::Afxdp, SocketHold::longest(guest)));
-            }
-            Err(error) if config.hold == HoldBackend::Auto && error.is_missing_support() => {
-                tracing::warn!("{error}: falling back to it");
-            }
-            Err(error) => return Err(error),
-        }
+) -> Result<Option<SocketHold>, DatapathError> {
+    if config.hold == HoldBackend::Ringbuf {
+        return Ok(None);
     }
-    let ring = programs.take_ring(MAP_HOLD_RING)?;
-    let hold = RingHold::open(ring, guest, uplink, config.frames)?;
-    Ok((Box::new(hold), HoldBackend::Ringbuf, RingHold::longest(guest)))
+    match SocketHold::open(guest, uplink, config.frames) {
+        Ok(sockets) => Ok(Some(sockets)),
+        Err(error) if config.hold == HoldBackend::Auto && error.is_missing_support() => {
+            tracing::warn!("{error}: that is what is done now");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn settings(

@@ -6,8 +6,7 @@
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 
 use aya::maps::{Array, DevMap, MapData, PerCpuArray, RingBuf, XskMap};
-use aya::programs::xdp::XdpLink;
-use aya::programs::{ProgramError, Xdp, XdpMode};
+use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod, include_bytes_aligned};
 use colo_ebpf::{
     Counter, GUEST_PROGRAM, MAP_COUNTERS, MAP_HOLD_RING, MAP_HOLD_SOCKETS, MAP_MIRROR_RING, MAP_MODE,
@@ -19,6 +18,7 @@ use super::config::AttachMode;
 use super::error::DatapathError;
 use super::interface::{Interface, occupied};
 use super::netlink::{Netlink, XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE, takes_redirects};
+use super::sys::XdpLink;
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/colo-ebpf"));
 
@@ -200,7 +200,7 @@ impl Programs {
         netlink: &mut Netlink,
     ) -> Result<&'static str, DatapathError> {
         if mode != AttachMode::Skb {
-            match self.attach_as(side, interface, XdpMode::Driver, netlink) {
+            match self.attach_as(side, interface, XDP_FLAGS_DRV_MODE, netlink) {
                 Ok(()) => return Ok(NATIVE),
                 Err(Refusal { reason, by_driver: true, .. }) if mode == AttachMode::Auto => {
                     tracing::warn!(
@@ -218,7 +218,7 @@ impl Programs {
             }
         }
         let way_out = "CONFIG_XDP_SOCKETS and CAP_NET_ADMIN are needed";
-        self.attach_as(side, interface, XdpMode::Skb, netlink)
+        self.attach_as(side, interface, XDP_FLAGS_SKB_MODE, netlink)
             .map_err(|refusal| refusal.into_error(interface, SKB, way_out))?;
         Ok(SKB)
     }
@@ -227,35 +227,37 @@ impl Programs {
         &mut self,
         side: Side,
         interface: &Interface,
-        mode: XdpMode,
+        mode: u32,
         netlink: &mut Netlink,
     ) -> Result<(), Refusal> {
         let refuse = |reason: String| Refusal { reason, by_driver: false, other: None };
         let xdp = self.program(side).map_err(|error| refuse(error.to_string()))?;
-        let error = match xdp.attach_to_if_index(interface.index, mode) {
-            Ok(id) => {
-                let link = xdp.take_link(id).map_err(|error| refuse(chain(&error)))?;
+        let program = xdp.fd().map_err(|error| refuse(chain(&error)))?.as_fd();
+        let error = match XdpLink::create(program, interface.index, mode) {
+            Ok(link) => {
                 self.links[side as usize] = Some(link);
                 return Ok(());
             }
             Err(error) => error,
         };
-        let code = errno(&error);
         // Lost a race: someone attached since the interface was looked at.
-        if let (Some(libc::EBUSY | libc::EEXIST), Ok(link)) = (code, netlink.link_by_index(interface.index))
+        if let (Some(libc::EBUSY | libc::EEXIST), Ok(link)) =
+            (error.raw_os_error(), netlink.link_by_index(interface.index))
             && let Some(program) = link.program
         {
-            return Err(Refusal { other: Some(occupied(&interface.name, program)), ..refuse(chain(&error)) });
+            return Err(Refusal {
+                other: Some(occupied(&interface.name, program)),
+                ..refuse(error.to_string())
+            });
         }
-        // A link is refused without a word; the older way of attaching says why.
-        let flags = if mode == XdpMode::Driver { XDP_FLAGS_DRV_MODE } else { XDP_FLAGS_SKB_MODE };
-        let words = xdp.fd().ok().and_then(|fd| netlink.why_refused(interface.index, fd.as_fd(), flags));
         let by_driver = matches!(
-            code,
+            error.raw_os_error(),
             // A driver may decline for its own reasons by any of these.
             Some(libc::EOPNOTSUPP | libc::ERANGE | libc::EINVAL | libc::ENOSPC | libc::ENOMEM | libc::E2BIG)
         );
-        Err(Refusal { by_driver, ..refuse(words.unwrap_or_else(|| chain(&error))) })
+        // A link is refused without a word; the older way of attaching says why.
+        let words = netlink.why_refused(interface.index, program, mode);
+        Err(Refusal { by_driver, ..refuse(words.unwrap_or_else(|| error.to_string())) })
     }
 
     /// Takes the programs off their interfaces.
@@ -295,17 +297,6 @@ fn program(ebpf: &mut Ebpf, side: Side) -> Result<&mut Xdp, DatapathError> {
     let program =
         ebpf.program_mut(name).ok_or_else(|| DatapathError::Load(format!("the object has no {name}")))?;
     program.try_into().map_err(|error: ProgramError| DatapathError::Load(chain(&error)))
-}
-
-fn errno(error: &ProgramError) -> Option<i32> {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if let Some(code) = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error) {
-            return Some(code);
-        }
-        cause = error.source();
-    }
-    None
 }
 
 /// An error and its causes in one line; aya's own messages leave the causes out.

@@ -13,7 +13,7 @@ use colo_ebpf::MAX_FRAME;
 use super::super::counters::Counters;
 use super::super::error::DatapathError;
 use super::super::gaps::Gaps;
-use super::super::interface::Interface;
+use super::super::interface::{Interface, VLAN_TAG};
 use super::super::packet::{PacketSocket, Sent};
 use super::super::record;
 use super::super::xsk::umem::{HEADROOM, Occupancy, State, Umem};
@@ -38,9 +38,9 @@ pub(in super::super) struct RingHold {
 }
 
 impl RingHold {
-    /// Longest frame that can be held for an interface with this MTU, in bytes.
+    /// Longest frame without a VLAN tag that can be held for an interface with this MTU, in bytes.
     pub fn longest(interface: &Interface) -> u32 {
-        chunk_for(interface) - HEADROOM
+        chunk_for(interface) - HEADROOM - VLAN_TAG
     }
 
     /// Reads frames of `guest` from `ring` into `frames` buffers.
@@ -153,7 +153,7 @@ impl Hold for RingHold {
     }
 
     fn lost(&self) -> u64 {
-        self.gaps.lost()
+        self.gaps.lost() + self.unsendable
     }
 
     fn readable(&self) -> BorrowedFd<'_> {
@@ -161,7 +161,11 @@ impl Hold for RingHold {
     }
 
     fn count(&self, counters: &mut Counters) {
-        counters.add("hold_lost", self.lost(), "Guest frames that found no room on the way to the agent.");
+        counters.add(
+            "hold_lost",
+            self.lost(),
+            "Guest frames that found no room on the way to the agent, or none on the uplink.",
+        );
         counters.add(
             "release_refused",
             self.refused,
@@ -170,12 +174,12 @@ impl Hold for RingHold {
         counters.add(
             "release_unsendable",
             self.unsendable,
-            "Released frames that the uplink can never send.",
+            "Released frames that a packet socket cannot send: an 802.1ad tag needs an uplink MTU that is larger by 4.",
         );
     }
 }
 
 fn chunk_for(interface: &Interface) -> u32 {
     let longest = interface.longest_frame().min(MAX_FRAME as u32);
-    (longest + HEADROOM).next_power_of_two().max(MIN_CHUNK)
+    (longest + HEADROOM + VLAN_TAG).next_power_of_two().max(MIN_CHUNK)
 }

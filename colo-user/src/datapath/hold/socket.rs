@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use super::super::counters::Counters;
 use super::super::error::DatapathError;
 use super::super::gaps::Gaps;
-use super::super::interface::Interface;
+use super::super::interface::{Interface, VLAN_TAG};
 use super::super::xsk::socket::{Receiver, Transmitter};
 use super::super::xsk::umem::{HEADROOM, Occupancy, State, Umem};
 use super::super::{Captured, FrameId};
@@ -15,6 +15,9 @@ use crate::mono::Mono;
 
 /// Buffer sizes: the kernel wants a power of two of at most a page.
 const CHUNKS: [u32; 2] = [2048, 4096];
+
+/// Bytes of a buffer that are not for an untagged frame: a stamp may have to be put before it.
+const BESIDE: u32 = HEADROOM + colo_ebpf::CAPTURE_META_LEN as u32 + VLAN_TAG;
 
 /// See the module.
 #[derive(Debug)]
@@ -29,10 +32,9 @@ pub(in super::super) struct SocketHold {
 }
 
 impl SocketHold {
-    /// Longest frame that can be held for an interface with this MTU, in bytes.
+    /// Longest frame without a VLAN tag that can be held for an interface with this MTU, in bytes.
     pub fn longest(interface: &Interface) -> u32 {
-        // A stamp may have to be put before the frame.
-        chunk_for(interface) - HEADROOM - colo_ebpf::CAPTURE_META_LEN as u32
+        chunk_for(interface) - BESIDE
     }
 
     /// Sockets on both interfaces over one memory of `frames` buffers.
@@ -213,6 +215,6 @@ impl Hold for SocketHold {
 }
 
 fn chunk_for(interface: &Interface) -> u32 {
-    let needed = interface.longest_frame() + HEADROOM + colo_ebpf::CAPTURE_META_LEN as u32;
+    let needed = interface.longest_frame().saturating_add(BESIDE);
     CHUNKS.into_iter().find(|&chunk| chunk >= needed).unwrap_or(CHUNKS[CHUNKS.len() - 1])
 }
