@@ -167,7 +167,7 @@ impl Running {
         })?;
         let framing = Framing { vnet_header: options.vnet_header };
         let child = starting.0.take().context("it was just started")?;
-        Ok(Self {
+        let mut running = Self {
             child,
             dir,
             framing,
@@ -178,7 +178,38 @@ impl Running {
             received: Decoder::new(framing, 1 << 20),
             notices: Decoder::new(Framing { vnet_header: false }, 0),
             barriers: 0,
-        })
+        };
+        if matches!(program, Program::Stock) {
+            running.warm_up()?;
+        }
+        Ok(running)
+    }
+
+    /// Stock drops what it lets out before its main loop has accepted the peer on `out`: waits until it has, there and on
+    /// the notification channel.
+    fn warm_up(&mut self) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let barrier = self.barrier();
+            self.p(&barrier);
+            self.s(&barrier);
+            if self.released(1, Duration::from_millis(100)) == [barrier] {
+                break;
+            }
+            ensure!(Instant::now() < end, "nothing comes out; log: {}", self.log());
+        }
+        self.say(b"COLO_USERSPACE_PROXY_INIT");
+        let answer = self.notices(1, PATIENCE);
+        ensure!(answer == [b"COLO_COMPARE_GET_XEN_INIT"], "no answer on notify: {answer:?}");
+        Ok(())
+    }
+
+    /// A datagram of a flow of its own, never the same again.
+    fn barrier(&mut self) -> Vec<u8> {
+        self.barriers += 1;
+        let (from, to) = ("203.0.113.1:9", "203.0.113.2:9");
+        let (from, to) = (from.parse().expect("an address"), to.parse().expect("an address"));
+        udp_frame(from, to, &self.barriers.to_be_bytes(), &Wrap::default())
     }
 
     /// Its process id.
@@ -238,23 +269,24 @@ impl Running {
     }
 
     /// Waits until everything said so far has been compared, and returns what left until then. Both guests say one
-    /// datagram of a flow of its own, which leaves when both inputs have been read that far.
+    /// datagram of a flow of its own, which leaves when both inputs have been read that far. (Stock may forget it
+    /// together with its table: then another is said.)
     pub fn settle(&mut self) -> Vec<Vec<u8>> {
-        self.barriers += 1;
-        let (from, to) = ("203.0.113.1:9", "203.0.113.2:9");
-        let (from, to) = (from.parse().expect("an address"), to.parse().expect("an address"));
-        let barrier = udp_frame(from, to, &self.barriers.to_be_bytes(), &Wrap::default());
-        self.p(&barrier);
-        self.s(&barrier);
+        let mut barriers = Vec::new();
         let mut left = Vec::new();
+        let end = Instant::now() + PATIENCE;
         loop {
-            let Some(frame) = self.released(1, PATIENCE).pop() else {
-                panic!("a barrier did not come through; log: {}", self.log());
-            };
-            if frame == barrier {
-                return left;
+            let barrier = self.barrier();
+            self.p(&barrier);
+            self.s(&barrier);
+            barriers.push(barrier);
+            while let Some(frame) = self.released(1, Duration::from_secs(3)).pop() {
+                if barriers.last() == Some(&frame) {
+                    return left;
+                }
+                left.extend(Some(frame).filter(|frame| !barriers.contains(frame)));
             }
-            left.push(frame);
+            assert!(Instant::now() < end, "a barrier did not come through; log: {}", self.log());
         }
     }
 
