@@ -5,7 +5,7 @@ use std::net::UdpSocket;
 
 use anyhow::{Context as _, Result, ensure};
 use colo_tests::ends::{End, Ends, GUEST, Joint, SOON, capture};
-use colo_user::datapath::{AttachMode, Datapath, HoldBackend, Role};
+use colo_user::datapath::{AttachMode, Datapath, HoldBackend, Injected, Role};
 use colo_user::wire::checksum::Sum;
 use colo_user::wire::{Ether, Ip};
 
@@ -84,6 +84,30 @@ fn an_unfinished_checksum_is_completed_before_release() -> Result<()> {
             }
         }
     }
+    Ok(())
+}
+
+#[test]
+fn a_clients_unfinished_checksum_is_counted_and_completed_for_the_other_guest() -> Result<()> {
+    let ends = Ends::new(Joint::Tap, Joint::Veth)?;
+    let End::Veth(_, client) = &ends.client else { anyhow::bail!("the client is on a veth") };
+    client.run("ethtool -K far0 tx on")?;
+    client.run("ip addr add 192.0.2.2/24 dev far0")?;
+    client.run(&format!("ip neigh add 192.0.2.1 lladdr {CLIENT_MAC} dev far0"))?;
+    let mut primary = ends.attach(&ends.config(Role::Primary, AttachMode::Native, HoldBackend::Auto))?;
+    client.enter(|| UdpSocket::bind("192.0.2.2:5000"))?.send_to(b"a request", "192.0.2.1:4000")?;
+    primary.wait(&[], &[], Some(SOON))?;
+    let mut copy = Vec::new();
+    primary.next_mirrored(|mirrored| copy = mirrored.frame.to_vec());
+    ensure!(primary.counters().get("mirror_unfinished") == Some(1), "{:?}", primary.counters());
+    ensure!(transport_sum(&copy)? != 0xffff);
+
+    let other = Ends::new(Joint::Tap, Joint::Veth)?;
+    let mut secondary = other.attach(&other.config(Role::Secondary, AttachMode::Auto, HoldBackend::Auto))?;
+    ensure!(secondary.inject(&copy)? == Injected::Sent);
+    let heard = other.guest.hear(SOON)?.context("nothing was injected")?;
+    ensure!(transport_sum(&heard)? == 0xffff, "{heard:02x?}");
+    ensure!(secondary.counters().get("inject_completed") == Some(1));
     Ok(())
 }
 

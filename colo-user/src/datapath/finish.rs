@@ -14,6 +14,12 @@ pub(super) fn checksum(frame: &mut [u8]) -> bool {
     true
 }
 
+/// True if [`checksum`] would change the frame.
+pub(super) fn is_needed(frame: &[u8]) -> bool {
+    unfinished(frame)
+        .is_some_and(|Unfinished { field, value }| frame[field..field + 2] != value.to_be_bytes())
+}
+
 struct Unfinished {
     field: usize,
     value: u16,

@@ -52,7 +52,7 @@ use inject::Injector;
 use interface::Interface;
 use netlink::Netlink;
 use packet::PacketSocket;
-use programs::Programs;
+use programs::{NATIVE, Programs};
 
 use crate::mono::Mono;
 
@@ -158,6 +158,7 @@ struct Own {
     emitted: u64,
     emit_no_room: u64,
     mirrored: u64,
+    mirrored_unfinished: u64,
 }
 
 impl Datapath {
@@ -330,7 +331,7 @@ impl Datapath {
     /// Hands out at most [`MIRROR_BATCH`] copies of client frames, in order, and returns how many: as many means that there
     /// may be more.
     pub fn next_mirrored(&mut self, mut each: impl FnMut(Mirrored<'_>)) -> usize {
-        let mut handed = 0;
+        let (mut handed, mut unfinished) = (0, 0);
         while handed < MIRROR_BATCH
             && let Some(item) = self.mirror.next()
         {
@@ -338,9 +339,20 @@ impl Datapath {
             let Some((header, frame)) = record::read(&item) else { continue };
             // Gaps are far shorter than 32 bits.
             self.mirror_gaps.arrived(header.index as u32);
+            if finish::is_needed(frame) {
+                unfinished += 1;
+            }
             each(Mirrored { frame, index: header.index, stamp: Mono::from_nanos(header.stamp_ns) });
         }
         self.own.mirrored += handed as u64;
+        if unfinished > 0 && self.own.mirrored_unfinished == 0 && self.attached.uplink == NATIVE {
+            tracing::warn!(
+                "clients reach {} with unfinished checksums, which the guest will drop: switch transmit checksum offload \
+                 off on their side (`ethtool -K INTERFACE tx off`, on the peer of a veth), or use `--attach skb`",
+                self.uplink.name
+            );
+        }
+        self.own.mirrored_unfinished += unfinished;
         handed
     }
 
@@ -397,6 +409,11 @@ impl Datapath {
         counters.add("emitted", own.emitted, "Frames of the agent's own put onto the uplink.");
         counters.add("emit_no_room", own.emit_no_room, "Frames of the agent's own that found no room.");
         counters.add("mirrored", own.mirrored, "Copies of client frames read by the agent.");
+        counters.add(
+            "mirror_unfinished",
+            own.mirrored_unfinished,
+            "Client frames that came with an unfinished checksum: natively redirected, the guest drops them.",
+        );
         counters.add(
             "mirror_gaps",
             self.mirror_gaps.lost(),

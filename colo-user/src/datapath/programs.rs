@@ -22,7 +22,8 @@ use super::sys::XdpLink;
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/colo-ebpf"));
 
-const NATIVE: &str = "native";
+/// What [`Attached`] says of a program in the driver.
+pub(super) const NATIVE: &str = "native";
 const SKB: &str = "skb";
 
 /// Bytes of a ring buffer that is not used.
