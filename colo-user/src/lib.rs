@@ -1,8 +1,10 @@
 //! The colo agent as a library.
 
+pub mod agent;
 pub mod checkpoint;
 pub mod cli;
 pub mod compare;
+pub mod control;
 pub mod datapath;
 pub mod epoch;
 pub mod link;

@@ -1,8 +1,12 @@
 //! The command line: one file per command, each with its arguments and its way to run.
 
+pub mod common;
 pub mod compare;
 pub mod diff;
+pub mod primary;
+pub mod secondary;
 pub mod signals;
+pub mod status;
 
 use std::process::ExitCode;
 
@@ -21,6 +25,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 #[expect(missing_docs, reason = "a comment here would stand in for the help of the command")]
 pub enum Command {
+    Primary(primary::Primary),
+    Secondary(secondary::Secondary),
+    Status(status::Status),
     Compare(compare::Compare),
     Diff(diff::Diff),
 }
@@ -29,6 +36,9 @@ impl Command {
     /// Runs the command. An error is printed by the caller and means exit status 1.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
+            Self::Primary(primary) => primary.run(),
+            Self::Secondary(secondary) => secondary.run(),
+            Self::Status(status) => status.run(),
             Self::Compare(compare) => compare.run(),
             Self::Diff(diff) => diff.run(),
         }

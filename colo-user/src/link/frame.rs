@@ -19,11 +19,13 @@
 //! | 7 input-cut | u64 epoch, u64 first index that counts | primary |
 //! | 8 heartbeat | u64 sent, u64 echo, u64 frames, u64 lost | either |
 //! | 9 bye | u8 reason, text | either |
+//! | 10 ask | u8 reason | secondary |
 //!
 //! The version covers the hello and every body: a change to either is a new version. The security type says what
 //! protects the stream after the hello; only [`SECURITY_NONE`] exists yet.
 
 use crate::epoch::Epoch;
+use crate::translate::LearnedInitial;
 use std::fmt;
 
 /// First bytes of a hello.
@@ -276,6 +278,28 @@ impl ByeReason {
     }
 }
 
+/// Why the secondary needs a checkpoint. (Input that its guest did not get is told by the heartbeat.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AskReason {
+    /// Its translation table is full: further connections cannot be translated.
+    TranslationFull,
+    /// Output of its guest was lost before the agent saw it.
+    CaptureLost,
+}
+
+impl AskReason {
+    const fn code(self) -> u8 {
+        match self {
+            Self::TranslationFull => 1,
+            Self::CaptureLost => 2,
+        }
+    }
+
+    fn of_code(code: u8) -> Option<Self> {
+        [Self::TranslationFull, Self::CaptureLost].into_iter().find(|r| r.code() == code)
+    }
+}
+
 /// One message. Frames and texts are borrowed from the buffer they were read from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Message<'a> {
@@ -299,8 +323,8 @@ pub enum Message<'a> {
     Learned {
         /// The primary's epoch.
         epoch: Epoch,
-        /// The flow and its numbers, as the translator wrote them.
-        initial: &'a [u8],
+        /// The flow and its numbers.
+        initial: LearnedInitial,
     },
     /// The primary's guest was copied: this epoch ends.
     Cut(Epoch),
@@ -318,6 +342,8 @@ pub enum Message<'a> {
     },
     /// Sign of life with numbers.
     Heartbeat(Heartbeat),
+    /// The secondary needs a checkpoint.
+    Ask(AskReason),
     /// The sender closes the link.
     Bye {
         /// Why, for the machine.
@@ -368,12 +394,17 @@ impl<'a> Message<'a> {
         match self {
             Self::Input { epoch, index, frame } => put(1, &[epoch.0, *index], frame),
             Self::Output { epoch, frame } => put(2, &[epoch.0], frame),
-            Self::Learned { epoch, initial } => put(3, &[epoch.0], initial),
+            Self::Learned { epoch, initial } => {
+                let mut bytes = Vec::with_capacity(LearnedInitial::MAX_ENCODED);
+                initial.encode(&mut bytes);
+                put(3, &[epoch.0], &bytes);
+            }
             Self::Cut(epoch) => put(4, &[epoch.0], &[]),
             Self::End(epoch) => put(5, &[epoch.0], &[]),
             Self::Begin(epoch) => put(6, &[epoch.0], &[]),
             Self::InputCut { epoch, first } => put(7, &[epoch.0, *first], &[]),
             Self::Heartbeat(h) => put(8, &[h.sent, h.echo, h.frames, h.lost], &[]),
+            Self::Ask(reason) => put(10, &[], &[reason.code()]),
             Self::Bye { reason, text } => {
                 let end = (0..=MAX_BYE.min(text.len()))
                     .rev()
@@ -409,13 +440,19 @@ impl<'a> Message<'a> {
                 f.epoch().zip(f.u64()).map(|(epoch, index)| Self::Input { epoch, index, frame: f.rest() }),
             ),
             2 => ("output", f.epoch().map(|epoch| Self::Output { epoch, frame: f.rest() })),
-            3 => ("learned", f.epoch().map(|epoch| Self::Learned { epoch, initial: f.rest() })),
+            3 => (
+                "learned",
+                f.epoch()
+                    .zip(LearnedInitial::decode(f.rest()).ok())
+                    .map(|(epoch, initial)| Self::Learned { epoch, initial }),
+            ),
             4 => ("cut", f.epoch().map(Self::Cut)),
             5 => ("end", f.epoch().map(Self::End)),
             6 => ("begin", f.epoch().map(Self::Begin)),
             7 => ("input-cut", f.epoch().zip(f.u64()).map(|(epoch, first)| Self::InputCut { epoch, first })),
             8 => ("heartbeat", f.heartbeat().map(Self::Heartbeat)),
             9 => ("bye", f.bye()),
+            10 => ("ask", f.u8().and_then(AskReason::of_code).map(Self::Ask)),
             got => return Err(MessageError::Kind { got }),
         };
         match message {

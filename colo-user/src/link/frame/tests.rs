@@ -1,4 +1,7 @@
 use super::*;
+use crate::translate::initial_of;
+use crate::wire::TcpFlags;
+use crate::wire::build::Tcp;
 use proptest::prelude::*;
 
 fn hello(role: Role) -> Hello {
@@ -46,18 +49,23 @@ fn the_first_bytes_of_a_hello_are_fixed() {
 
 fn messages() -> Vec<Message<'static>> {
     let epoch = Epoch(0x0102_0304_0506_0708);
+    let ends = ["192.0.2.1:80", "198.51.100.2:40000"].map(|end| end.parse().expect("an address"));
+    let syn = Tcp::new(ends[0], ends[1]).seq(77).flag(TcpFlags::SYN).frame();
+    let initial = initial_of(&syn).expect("a SYN begins a connection");
     vec![
         Message::Input { epoch, index: 9, frame: &[1; 60] },
         Message::Input { epoch, index: u64::MAX, frame: &[] },
         Message::Output { epoch, frame: &[2; 1514] },
         Message::Output { epoch, frame: &[3; MAX_FRAME] },
-        Message::Learned { epoch, initial: &[4; 40] },
+        Message::Learned { epoch, initial },
         Message::Cut(epoch),
         Message::End(epoch),
         Message::Begin(epoch),
         Message::InputCut { epoch, first: 77 },
         Message::Heartbeat(Heartbeat { sent: 1, echo: 2, frames: 3, lost: 4 }),
         Message::Bye { reason: ByeReason::Exit, text: "told to stop" },
+        Message::Ask(AskReason::TranslationFull),
+        Message::Ask(AskReason::CaptureLost),
     ]
 }
 
@@ -87,6 +95,11 @@ fn lengths_kinds_and_bodies_out_of_range_are_refused() {
     assert_eq!(decode(4, &[4, 0, 0, 0]), MessageError::Body { kind: "cut", got: 3 });
     assert_eq!(decode(10, &[4, 0, 0, 0, 0, 0, 0, 0, 0, 0]), MessageError::Body { kind: "cut", got: 9 });
     assert_eq!(decode(2, &[9, 99]), MessageError::Body { kind: "bye", got: 1 });
+    assert_eq!(decode(2, &[10, 99]), MessageError::Body { kind: "ask", got: 1 });
+    assert_eq!(
+        decode(10, &[3, 0, 0, 0, 0, 0, 0, 0, 0, 0xff]),
+        MessageError::Body { kind: "learned", got: 9 }
+    );
     assert_eq!(decode(3, &[9, 1, 0xff]), MessageError::Body { kind: "bye", got: 2 }, "not UTF-8");
 }
 

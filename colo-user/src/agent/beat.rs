@@ -1,0 +1,73 @@
+//! Heartbeats of one session: when to send one, what it says, and when the peer has been silent for too long. No I/O, no
+//! clock. Any message counts as a sign of life; heartbeats make sure that there is one, and tell when both directions
+//! work.
+
+use crate::link::frame::Heartbeat;
+use crate::mono::Mono;
+use std::time::Duration;
+
+/// Time between two heartbeats.
+pub const INTERVAL: Duration = Duration::from_millis(500);
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Beat {
+    started: Mono,
+    next: Mono,
+    limit: Duration,
+    last_heard: Mono,
+    /// `sent` of the peer's last heartbeat.
+    echo: u64,
+    /// The peer has answered a heartbeat of this session.
+    answered: bool,
+    /// Messages with frames taken from the link.
+    pub frames: u64,
+}
+
+impl Beat {
+    /// A session that begins now and is lost after `limit` without a sign of life. The first heartbeat is due at once.
+    #[must_use]
+    pub const fn new(now: Mono, limit: Duration) -> Self {
+        Self { started: now, next: now, limit, last_heard: now, echo: 0, answered: false, frames: 0 }
+    }
+
+    /// Something came from the peer.
+    pub const fn alive(&mut self, now: Mono) {
+        self.last_heard = now;
+    }
+
+    /// A heartbeat came. It is answered at once while the session starts, so that sync takes one round trip.
+    pub fn heard(&mut self, now: Mono, heartbeat: &Heartbeat) {
+        self.echo = heartbeat.sent;
+        if !self.answered {
+            self.next = now;
+            self.answered = heartbeat.echo >= self.started.as_nanos().max(1);
+        }
+    }
+
+    /// Whether both directions work.
+    #[must_use]
+    pub const fn answered(&self) -> bool {
+        self.answered
+    }
+
+    /// The heartbeat to send now, if one is due.
+    pub fn due(&mut self, now: Mono, lost: u64) -> Option<Heartbeat> {
+        (now >= self.next).then(|| {
+            self.next = now + INTERVAL;
+            Heartbeat { sent: now.as_nanos().max(1), echo: self.echo, frames: self.frames, lost }
+        })
+    }
+
+    /// Whether the peer has been silent for too long.
+    #[must_use]
+    pub fn silent(&self, now: Mono) -> bool {
+        now.saturating_since(self.last_heard) >= self.limit
+    }
+
+    /// When [`Self::due`] or [`Self::silent`] changes.
+    #[must_use]
+    pub fn next_deadline(&self) -> Mono {
+        self.next.min(self.last_heard + self.limit)
+    }
+}

@@ -1,0 +1,16 @@
+//! The agents: what joins data path, comparator or translator, link and checkpoint signals.
+//!
+//! By file: [`primary`] and [`secondary`] decide, without I/O; [`beat`] are the heartbeats and [`protection`] the words
+//! for their outcome. [`packet`] is the one thread that owns data path and link and turns the core; [`run`] is the
+//! control plane around it: connections, signals, control socket. [`status`] is what the control socket says.
+
+pub mod beat;
+pub mod packet;
+pub mod primary;
+pub mod protection;
+pub mod run;
+pub mod secondary;
+pub mod status;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,187 @@
+//! The packet thread: the only owner of data path, core and link. It sleeps in poll(2) when there is nothing to do and
+//! waits for nobody else. The control plane talks to it by [`Command`]s, which wake it.
+//!
+//! Each turn takes at most a named number of frames from each source, so that none starves another.
+
+pub mod primary;
+pub mod secondary;
+
+use crate::agent::status::Status;
+use crate::datapath::{Attached, Datapath, HoldBackend};
+use crate::link::buffer::Outbox;
+use crate::link::connect::{Connected, Slot};
+use crate::link::frame::{ByeReason, Message};
+use crate::link::stream::Link;
+use crate::mono::Mono;
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tracing::warn;
+
+/// Most frames of guest output taken in one turn.
+const CAPTURE_BATCH: usize = 256;
+/// Most reads from the link in one turn.
+const LINK_READS: usize = 4;
+/// Least time between two looks at the data path's pressure.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long an agent that ends waits for the uplink to take what was released.
+const EXIT_LIMIT: Duration = Duration::from_secs(2);
+
+/// What the control plane tells the packet thread.
+#[derive(Debug)]
+pub enum Command {
+    /// A link whose hellos are done.
+    Link(Connected),
+    /// A checkpoint has come: begin the cut.
+    Cut,
+    /// Say how things stand.
+    Status(oneshot::Sender<Status>),
+    /// End in order.
+    Exit,
+}
+
+/// The control plane's end.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    commands: mpsc::Sender<Command>,
+    wake: Arc<OwnedFd>,
+}
+
+impl Handle {
+    /// Sends a command. False if the thread has ended.
+    #[must_use]
+    pub fn send(&self, command: Command) -> bool {
+        let sent = self.commands.send(command).is_ok();
+        // The counter cannot be full: the thread reads it each turn.
+        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+        sent
+    }
+}
+
+/// The packet thread's end.
+#[derive(Debug)]
+pub struct Port {
+    commands: mpsc::Receiver<Command>,
+    wake: Arc<OwnedFd>,
+}
+
+impl Port {
+    fn next(&self) -> Option<Command> {
+        self.commands.try_recv().ok()
+    }
+
+    /// The next command, waiting for it: for a thread that has nothing else to do.
+    #[cfg(test)]
+    pub(crate) fn recv_within(&self, limit: Duration) -> Option<Command> {
+        self.commands.recv_timeout(limit).ok()
+    }
+
+    fn clear_wake(&self) {
+        let mut count = [0; 8];
+        // Nothing to read is the usual case.
+        let _ = rustix::io::read(&self.wake, &mut count);
+    }
+}
+
+/// Both ends.
+///
+/// # Errors
+/// No descriptor is left.
+pub fn channel() -> io::Result<(Handle, Port)> {
+    let (sender, receiver) = mpsc::channel();
+    let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+    Ok((Handle { commands: sender, wake: Arc::clone(&wake) }, Port { commands: receiver, wake }))
+}
+
+/// The link while there is one.
+struct Peer {
+    link: Option<Link>,
+    slot: Arc<Slot>,
+    /// As given, for the status.
+    name: String,
+}
+
+impl Peer {
+    fn outbox(&mut self) -> Option<&mut Outbox> {
+        self.link.as_mut().map(Link::outbox)
+    }
+
+    /// Closes the link, with a last word where there is one: the socket takes it, or the peer never knows.
+    fn close(&mut self, bye: Option<(ByeReason, String)>) {
+        let Some(mut link) = self.link.take() else { return };
+        if let Some((reason, text)) = bye {
+            link.outbox().push(&Message::Bye { reason, text: &text });
+            let _ = link.flush();
+        }
+        self.slot.free();
+    }
+
+    /// Writes what waits; true if the link is as good as lost, by error or stall.
+    fn flush(&mut self) -> Flushed {
+        let Some(link) = &mut self.link else { return Flushed::Fine };
+        if link.outbox().stalled() {
+            return Flushed::Stalled;
+        }
+        match link.flush() {
+            Ok(()) => Flushed::Fine,
+            Err(error) => {
+                warn!("link: {error}");
+                Flushed::Broken
+            }
+        }
+    }
+
+    fn wait(&self, datapath: &mut Datapath, port: &Port, timeout: Option<Duration>) -> io::Result<()> {
+        let wake = port.wake.as_fd();
+        let wants_write = self.link.as_ref().is_some_and(Link::wants_write);
+        let fds: &[BorrowedFd<'_>] = match &self.link {
+            Some(link) => &[wake, link.as_fd()],
+            None => &[wake],
+        };
+        datapath.wait(fds, &[false, wants_write][..fds.len()], timeout)?;
+        port.clear_wake();
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flushed {
+    Fine,
+    Stalled,
+    Broken,
+}
+
+/// How long to sleep.
+fn timeout(busy: bool, now: Mono, deadline: Option<Mono>) -> Option<Duration> {
+    if busy { Some(Duration::ZERO) } else { deadline.map(|at| at.saturating_since(now)) }
+}
+
+/// The words for the data path in a status.
+fn words(attached: Attached, backend: HoldBackend) -> (super::status::Attach, &'static str) {
+    let attach = super::status::Attach { guest: attached.guest, uplink: attached.uplink };
+    let hold = match backend {
+        HoldBackend::Ringbuf => "ringbuf",
+        HoldBackend::Afxdp | HoldBackend::Auto => "afxdp",
+    };
+    (attach, hold)
+}
+
+/// All counters under their names; those of the data path keep theirs where two parts count the same.
+fn all_counters(
+    datapath: &mut Datapath,
+    core: impl Iterator<Item = (String, u64)>,
+    peers_refused: u64,
+) -> BTreeMap<String, u64> {
+    let mut counters: BTreeMap<String, u64> = core.collect();
+    counters.insert("peers_refused".into(), peers_refused);
+    for counter in datapath.counters().iter() {
+        let name = counter.name;
+        let name = if counters.contains_key(name) { format!("datapath_{name}") } else { name.to_owned() };
+        counters.insert(name, counter.value);
+    }
+    counters
+}

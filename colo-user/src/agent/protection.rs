@@ -1,0 +1,93 @@
+//! Whether the pair protects its client, and if not, why: the words of status, log and alerts.
+
+use std::fmt;
+
+/// Why there is no protection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// No peer yet since the start.
+    Connecting,
+    /// A peer is there; its first answer is not.
+    Syncing,
+    /// The connection broke.
+    PeerLost,
+    /// The peer said goodbye.
+    PeerLeft,
+    /// The connection stands, and nothing has come for too long.
+    PeerSilent,
+    /// The peer does not take what it is sent: the out-buffer reached its bound.
+    LinkStalled,
+    /// The peer said what it cannot say.
+    ProtocolBroken,
+    /// A cut was begun and the peer did not end it in time.
+    CutUnanswered,
+    /// The agent ends.
+    Exiting,
+}
+
+impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Connecting,
+        Self::Syncing,
+        Self::PeerLost,
+        Self::PeerLeft,
+        Self::PeerSilent,
+        Self::LinkStalled,
+        Self::ProtocolBroken,
+        Self::CutUnanswered,
+        Self::Exiting,
+    ];
+
+    /// The text in status and log, an interface.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Syncing => "syncing",
+            Self::PeerLost => "peer lost",
+            Self::PeerLeft => "peer left",
+            Self::PeerSilent => "peer silent",
+            Self::LinkStalled => "link stalled",
+            Self::ProtocolBroken => "protocol broken",
+            Self::CutUnanswered => "cut unanswered",
+            Self::Exiting => "exiting",
+        }
+    }
+}
+
+/// Whether the pair protects its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protection {
+    /// Primary: what is covered leaves only when the secondary has said it. Secondary: its guest hears what the
+    /// primary's hears, and is heard.
+    Protected,
+    /// Not so.
+    Not(Reason),
+}
+
+impl Protection {
+    /// `protected` or `not-protected`.
+    #[must_use]
+    pub const fn state(self) -> &'static str {
+        match self {
+            Self::Protected => "protected",
+            Self::Not(_) => "not-protected",
+        }
+    }
+
+    /// The reason's text; for a protected pair `in sync`.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Protected => "in sync",
+            Self::Not(reason) => reason.text(),
+        }
+    }
+}
+
+impl fmt::Display for Protection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.state(), self.reason())
+    }
+}

@@ -1,0 +1,165 @@
+//! The control plane of an agent: starts the packet thread, makes links for it, serves the control socket, and ends on
+//! SIGTERM or SIGINT.
+//!
+//! States: *starting* (everything that can be refused is refused here, with the interfaces as they were found),
+//! *running*, *ending* (the packet thread releases or drops what it holds; a second signal ends at once).
+
+use super::packet::primary::PrimaryThread;
+use super::packet::secondary::SecondaryThread;
+use super::packet::{Command, Handle, Port, channel};
+use super::primary::{OnPeerLoss, Primary};
+use super::secondary::Secondary;
+use crate::checkpoint::{BackendSpec, OnCheckpoint, Signals};
+use crate::compare::{Limits, Policy};
+use crate::control::ControlSocket;
+use crate::datapath::{Config, Datapath, DatapathError, Role as Side};
+use crate::link::connect::{Connector, Slot};
+use crate::link::endpoint::Endpoint;
+use crate::link::frame::{Hello, Role};
+use crate::mono::Mono;
+use anyhow::{Context as _, Result, anyhow};
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{info, warn};
+
+/// What only a primary is told.
+#[derive(Debug)]
+pub struct PrimaryOptions {
+    /// Waits and bypass rules.
+    pub policy: Policy,
+    /// What becomes of guest output without a peer.
+    pub on_loss: OnPeerLoss,
+    /// Whether held frames leave when the agent ends.
+    pub release_on_exit: bool,
+    /// Where checkpoints are asked for.
+    pub checkpoints: Vec<BackendSpec>,
+}
+
+/// What an agent is told.
+#[derive(Debug)]
+pub struct Options {
+    /// The data path; its role is that of the agent.
+    pub datapath: Config,
+    /// The link.
+    pub peer: Endpoint,
+    /// A peer silent for this long is lost.
+    pub peer_limit: Duration,
+    /// The control socket.
+    pub control: PathBuf,
+    /// Set for a primary.
+    pub primary: Option<PrimaryOptions>,
+}
+
+/// Runs an agent until a signal.
+///
+/// # Errors
+/// Why it cannot start, or what it lost on the way.
+pub fn run(options: Options) -> Result<()> {
+    let control = ControlSocket::open(&options.control)?;
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let outcome = runtime.block_on(supervise(options, control));
+    // An attempt to connect may still run; nobody waits for it.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn supervise(options: Options, control: ControlSocket) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (handle, port) = channel()?;
+    let slot = Arc::new(Slot::default());
+    let role = if options.primary.is_some() { Role::Primary } else { Role::Secondary };
+    let (links, mut made) = mpsc::channel(1);
+    let hello = Hello::plain(role, boot_id()?);
+    let connector = Connector::new(options.peer.clone(), hello, Arc::clone(&slot), links)?;
+
+    let (guest, uplink) = (options.datapath.guest.clone(), options.datapath.uplink.clone());
+    let mut packet = start_packet_thread(options, handle.clone(), port, slot).await?;
+    info!("{role} on {guest} (guest) and {uplink} (uplink), control socket {}", control.path().display());
+    tokio::spawn(control.serve(handle.clone()));
+    let mut connecting = tokio::spawn(connector.run());
+    loop {
+        tokio::select! {
+            Some(connected) = made.recv() => {
+                let _ = handle.send(Command::Link(connected));
+            }
+            ended = &mut connecting => {
+                let reason = ended.map_err(anyhow::Error::from).and_then(|r| Ok(r?));
+                return Err(reason.err().unwrap_or_else(|| anyhow!("the link's connector has ended")));
+            }
+            ended = &mut packet => return ended.context("the packet thread has panicked")?,
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    info!("told to stop");
+    let _ = handle.send(Command::Exit);
+    tokio::select! {
+        ended = &mut packet => ended.context("the packet thread has panicked")?,
+        _ = terminate.recv() => Err(anyhow!("stopped at the second signal: frames that were held are lost")),
+        _ = interrupt.recv() => Err(anyhow!("stopped at the second signal: frames that were held are lost")),
+    }
+}
+
+/// Attaches in the packet thread, which owns the data path for good; returns once that has worked, with the thread's end.
+async fn start_packet_thread(
+    options: Options,
+    handle: Handle,
+    port: Port,
+    slot: Arc<Slot>,
+) -> Result<oneshot::Receiver<Result<()>>> {
+    let on_checkpoint: OnCheckpoint = Arc::new(move || {
+        if !handle.send(Command::Cut) {
+            warn!("a checkpoint came after the end of the packet thread");
+        }
+    });
+    let Options { datapath: config, peer, peer_limit, primary, .. } = options;
+    let peer = peer.to_string();
+    debug_assert_eq!(primary.is_some(), config.role == Side::Primary);
+    let (attached, is_attached) = oneshot::channel::<Result<(), DatapathError>>();
+    let (ended, has_ended) = oneshot::channel();
+    let primary = match primary {
+        Some(p) => {
+            let signals = Signals::start(p.checkpoints, &on_checkpoint)?;
+            let core = Primary::new(p.policy, Limits::default(), p.on_loss, peer_limit, Mono::now());
+            Some((core, signals, p.release_on_exit))
+        }
+        None => None,
+    };
+    thread::Builder::new().name("packets".into()).spawn(move || {
+        let datapath = match Datapath::attach(&config) {
+            Ok(datapath) => datapath,
+            Err(error) => {
+                let _ = attached.send(Err(error));
+                return;
+            }
+        };
+        let _ = attached.send(Ok(()));
+        let outcome = match primary {
+            Some((core, signals, release)) => {
+                PrimaryThread::new(datapath, core, slot, peer, port, signals, release).run()
+            }
+            None => {
+                let core = Secondary::new(crate::translate::Limits::default(), peer_limit);
+                SecondaryThread::new(datapath, core, slot, peer, port).run()
+            }
+        };
+        let _ = ended.send(outcome.context("the packet thread lost an interface"));
+    })?;
+    is_attached.await.context("the packet thread has panicked")??;
+    Ok(has_ended)
+}
+
+/// Sixteen random bytes.
+fn boot_id() -> io::Result<[u8; 16]> {
+    let mut id = [0; 16];
+    File::open("/dev/urandom")?.read_exact(&mut id)?;
+    Ok(id)
+}

@@ -1,0 +1,420 @@
+//! What the secondary's agent decides, without I/O: translator, epochs, session and the queue of input.
+//!
+//! States as in [`super::primary`]: *Apart*, *Syncing* from the connection to the primary's begin and first answer,
+//! then *InSync*. Output of the guest is translated to wire space and sent, tagged with the epoch; apart it is
+//! translated all the same (so that the table stays right) and dropped. Input waits in one queue, bounded by
+//! [`QUEUE_FRAMES`] and [`QUEUE_BYTES`]: beyond that it is dropped and told as lost. It is translated when its turn to
+//! be injected has come, since a cut may come before.
+
+use super::beat::Beat;
+use super::primary::Violation;
+use super::protection::{Protection, Reason};
+use crate::epoch::{Epoch, SecondaryEpochs, Verdict};
+use crate::link::buffer::Outbox;
+use crate::link::frame::{AskReason, ByeReason, Message};
+use crate::mono::Mono;
+use crate::translate::{Direction, Event, Limits, Translator};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Most frames of input that wait for the guest.
+pub const QUEUE_FRAMES: usize = 16_384;
+/// Most bytes of input that wait for the guest.
+pub const QUEUE_BYTES: usize = 32 << 20;
+
+/// What the shell has to do, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Hand in all that the guest has said so far, then call [`Secondary::drained`]: an epoch ends.
+    Drain,
+    /// Close the link; the reason goes to the peer where one is given.
+    CloseLink(Option<(ByeReason, String)>),
+}
+
+/// What became of a frame that the shell was to inject.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Injection {
+    /// The guest has it.
+    Sent,
+    /// Not now: try again later, in order.
+    Later,
+    /// It can never go in.
+    Never,
+}
+
+#[derive(Clone, Debug)]
+enum Session {
+    Apart,
+    Syncing { beat: Beat, begun: bool },
+    InSync(Beat),
+}
+
+#[derive(Debug)]
+struct Input {
+    index: u64,
+    frame: Vec<u8>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Own {
+    output_sent: u64,
+    output_not_sent: u64,
+    input_received: u64,
+    input_injected: u64,
+    input_stale: u64,
+    input_overflow: u64,
+    input_untranslatable: u64,
+    input_never: u64,
+    learned_received: u64,
+    sessions: u64,
+    sessions_lost: u64,
+    cuts: u64,
+}
+
+/// See the module.
+pub struct Secondary {
+    translator: Translator,
+    epochs: SecondaryEpochs,
+    session: Session,
+    protection: Protection,
+    peer_limit: Duration,
+    queue: VecDeque<Input>,
+    queue_bytes: usize,
+    /// The front of the queue in guest space, once its turn has come.
+    ready: Option<Vec<u8>>,
+    /// Input that the translator had kept and handed out: before the queue.
+    handed: VecDeque<Vec<u8>>,
+    capture_lost: u64,
+    asks: Vec<AskReason>,
+    own: Own,
+}
+
+impl Secondary {
+    /// A secondary whose peer has not come yet.
+    #[must_use]
+    pub fn new(limits: Limits, peer_limit: Duration) -> Self {
+        Self {
+            translator: Translator::new(limits),
+            epochs: SecondaryEpochs::default(),
+            session: Session::Apart,
+            protection: Protection::Not(Reason::Connecting),
+            peer_limit,
+            queue: VecDeque::new(),
+            queue_bytes: 0,
+            ready: None,
+            handed: VecDeque::new(),
+            capture_lost: 0,
+            asks: Vec::new(),
+            own: Own::default(),
+        }
+    }
+
+    /// Whether the pair protects its client.
+    #[must_use]
+    pub const fn protection(&self) -> Protection {
+        self.protection
+    }
+
+    /// The current epoch.
+    #[must_use]
+    pub const fn epoch(&self) -> Epoch {
+        self.epochs.epoch()
+    }
+
+    /// Frames of input that wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.queue.len() + self.handed.len()
+    }
+
+    /// Frames of input that did not reach the guest, ever.
+    #[must_use]
+    pub const fn lost_input(&self) -> u64 {
+        self.own.input_overflow + self.own.input_never
+    }
+
+    /// A connection whose hellos are done.
+    pub fn connected(&mut self, now: Mono) {
+        self.own.sessions += 1;
+        self.session = Session::Syncing { beat: Beat::new(now, self.peer_limit), begun: false };
+        self.protection = Protection::Not(Reason::Syncing);
+    }
+
+    /// A frame that the guest said; changed in place.
+    pub fn captured(&mut self, now: Mono, frame: &mut [u8], mut outbox: Option<&mut Outbox>) {
+        if self.translator.output(now, frame).forward() {
+            self.say(frame, outbox.as_deref_mut());
+        }
+        self.events(outbox);
+    }
+
+    fn say(&mut self, frame: &[u8], outbox: Option<&mut Outbox>) {
+        let begun = matches!(self.session, Session::InSync(_) | Session::Syncing { begun: true, .. });
+        match outbox {
+            Some(outbox) if begun => {
+                self.own.output_sent += 1;
+                outbox.push(&Message::Output { epoch: self.epochs.epoch(), frame });
+            }
+            _ => self.own.output_not_sent += 1,
+        }
+    }
+
+    fn events(&mut self, mut outbox: Option<&mut Outbox>) {
+        while let Some(event) = self.translator.next_event() {
+            match event {
+                Event::Forward(Direction::Output, frame) => self.say(&frame, outbox.as_deref_mut()),
+                Event::Forward(Direction::Input, frame) => self.handed.push_back(frame),
+                Event::TableFull { .. } => self.asks.push(AskReason::TranslationFull),
+                Event::Refused { flow, signature } => {
+                    tracing::warn!(
+                        "{flow:?} cannot be translated: {signature:?}; bypass it on the primary (--bypass)"
+                    );
+                }
+            }
+        }
+    }
+
+    /// A message of the peer.
+    ///
+    /// # Errors
+    /// What the peer cannot say; the link has to be closed by [`Self::lost`].
+    pub fn message(
+        &mut self,
+        now: Mono,
+        message: &Message<'_>,
+        outbox: &mut Outbox,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Violation> {
+        let (Session::Syncing { beat, .. } | Session::InSync(beat)) = &mut self.session else {
+            return Ok(());
+        };
+        beat.alive(now);
+        match message {
+            Message::Input { epoch, index, frame } => {
+                beat.frames += 1;
+                self.epochs.check_input(*epoch)?;
+                self.input(*index, frame);
+            }
+            Message::Learned { initial, .. } => {
+                self.own.learned_received += 1;
+                // What it is paired with, if with anything, comes out as events.
+                let _ = self.translator.learn(now, initial);
+                self.events(Some(outbox));
+            }
+            Message::Begin(epoch) => {
+                if let Session::Syncing { begun, .. } = &mut self.session {
+                    *begun = true;
+                }
+                self.begin(*epoch);
+            }
+            Message::Cut(epoch) => {
+                self.epochs.cut(*epoch)?;
+                effects.push(Effect::Drain);
+            }
+            Message::InputCut { epoch, first } => self.epochs.input_cut(*epoch, *first)?,
+            Message::Heartbeat(heartbeat) => {
+                beat.heard(now, heartbeat);
+                if let Session::Syncing { beat, begun: true } = &self.session
+                    && beat.answered()
+                {
+                    self.session = Session::InSync(beat.clone());
+                    self.protection = Protection::Protected;
+                }
+            }
+            Message::Bye { reason, text } => {
+                tracing::warn!("the primary says goodbye: {}: {text}", reason.name());
+                self.lost(Reason::PeerLeft, effects);
+            }
+            Message::Output { .. } => return Err(Violation::Kind("output")),
+            Message::End(_) => return Err(Violation::Kind("end")),
+            Message::Ask(_) => return Err(Violation::Kind("ask")),
+        }
+        Ok(())
+    }
+
+    /// A session begins. Input of the last one that is still withheld by a cut has no known side any more: dropped, and told
+    /// as lost.
+    fn begin(&mut self, epoch: Epoch) {
+        if self.queue.front().is_some_and(|input| self.epochs.input(input.index) == Verdict::Withhold) {
+            self.own.input_overflow += self.queue.len() as u64;
+            self.queue.clear();
+            self.queue_bytes = 0;
+            self.ready = None;
+        }
+        self.epochs.restart(epoch);
+    }
+
+    fn input(&mut self, index: u64, frame: &[u8]) {
+        self.own.input_received += 1;
+        if self.queue.len() >= QUEUE_FRAMES || self.queue_bytes + frame.len() > QUEUE_BYTES {
+            self.own.input_overflow += 1;
+            return;
+        }
+        self.queue_bytes += frame.len();
+        self.queue.push_back(Input { index, frame: frame.to_vec() });
+    }
+
+    /// All that the guest had said has been handed in: the epoch ends, and the next one begins.
+    pub fn drained(&mut self, now: Mono, outbox: Option<&mut Outbox>) {
+        self.own.cuts += 1;
+        let ended = self.epochs.epoch();
+        let begun = self.epochs.loaded();
+        // No base: this primary has never taken over.
+        if self.translator.epoch_cut(now, []).is_err() {
+            self.asks.push(AskReason::TranslationFull);
+        }
+        // Input is translated anew, by what is learned from here on.
+        self.ready = None;
+        self.own.input_stale += self.handed.len() as u64;
+        self.handed.clear();
+        if let Some(outbox) = outbox {
+            outbox.push(&Message::End(ended));
+            outbox.push(&Message::Begin(begun));
+        }
+    }
+
+    /// Injects what may go in now, at most `budget` frames. Returns true if more is waiting and would go in.
+    pub fn inject(
+        &mut self,
+        now: Mono,
+        budget: usize,
+        mut outbox: Option<&mut Outbox>,
+        mut put: impl FnMut(&[u8]) -> Injection,
+    ) -> bool {
+        for _ in 0..budget {
+            if let Some(frame) = self.handed.front() {
+                let injection = put(frame);
+                if !self.injected(injection) {
+                    return false;
+                }
+                self.handed.pop_front();
+                continue;
+            }
+            let Some(input) = self.queue.front() else { return false };
+            match self.epochs.input(input.index) {
+                Verdict::Withhold => return false,
+                Verdict::Stale => {
+                    self.own.input_stale += 1;
+                    self.pop();
+                    continue;
+                }
+                Verdict::Now => {}
+            }
+            if self.ready.is_none() {
+                let mut frame = input.frame.clone();
+                let outcome = self.translator.input(now, &mut frame);
+                self.events(outbox.as_deref_mut());
+                if !outcome.forward() {
+                    self.own.input_untranslatable += u64::from(outcome == crate::translate::Outcome::Dropped);
+                    self.pop();
+                    continue;
+                }
+                self.ready = Some(frame);
+                if !self.handed.is_empty() {
+                    // What had waited for this very frame goes first.
+                    continue;
+                }
+            }
+            let injection = self.ready.as_deref().map_or(Injection::Never, &mut put);
+            if !self.injected(injection) {
+                return false;
+            }
+            self.pop();
+        }
+        true
+    }
+
+    /// Counts; false if it is to be tried again.
+    const fn injected(&mut self, injection: Injection) -> bool {
+        match injection {
+            Injection::Sent => self.own.input_injected += 1,
+            Injection::Later => return false,
+            Injection::Never => self.own.input_never += 1,
+        }
+        true
+    }
+
+    fn pop(&mut self) {
+        self.ready = None;
+        if let Some(input) = self.queue.pop_front() {
+            self.queue_bytes -= input.frame.len();
+        }
+    }
+
+    /// Frames of the guest that were lost before the agent saw them, ever.
+    pub fn losses(&mut self, captured: u64) {
+        if captured > self.capture_lost {
+            self.capture_lost = captured;
+            self.asks.push(AskReason::CaptureLost);
+        }
+    }
+
+    /// The peer is lost, for `reason`.
+    pub fn lost(&mut self, reason: Reason, effects: &mut Vec<Effect>) {
+        if matches!(self.session, Session::Apart) {
+            return;
+        }
+        self.own.sessions_lost += 1;
+        self.session = Session::Apart;
+        self.protection = Protection::Not(reason);
+        effects.push(Effect::CloseLink(match reason {
+            Reason::LinkStalled => Some((ByeReason::Stalled, "the link did not drain".into())),
+            Reason::ProtocolBroken => Some((ByeReason::Protocol, reason.text().into())),
+            Reason::Exiting => Some((ByeReason::Exit, "the secondary's agent ends".into())),
+            _ => None,
+        }));
+    }
+
+    /// Time passes.
+    pub fn tick(&mut self, now: Mono, outbox: Option<&mut Outbox>, effects: &mut Vec<Effect>) {
+        self.translator.tick(now);
+        let lost_input = self.lost_input();
+        let (Session::Syncing { beat, .. } | Session::InSync(beat), Some(outbox)) =
+            (&mut self.session, outbox)
+        else {
+            self.asks.clear();
+            return;
+        };
+        for reason in self.asks.drain(..) {
+            outbox.push(&Message::Ask(reason));
+        }
+        if let Some(heartbeat) = beat.due(now, lost_input) {
+            outbox.push(&Message::Heartbeat(heartbeat));
+        }
+        if beat.silent(now) {
+            self.lost(Reason::PeerSilent, effects);
+        }
+    }
+
+    /// When [`Self::tick`] has to be called at the latest.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Mono> {
+        let beat = match &self.session {
+            Session::Apart => None,
+            Session::Syncing { beat, .. } | Session::InSync(beat) => Some(beat.next_deadline()),
+        };
+        beat.into_iter().chain(self.translator.next_deadline()).min()
+    }
+
+    /// All counters of the agent and its translator.
+    pub fn counters(&self) -> impl Iterator<Item = (String, u64)> + '_ {
+        let own = &self.own;
+        let named = [
+            ("output_sent", own.output_sent),
+            ("output_not_sent", own.output_not_sent),
+            ("input_received", own.input_received),
+            ("input_injected", own.input_injected),
+            ("input_stale", own.input_stale),
+            ("input_overflow", own.input_overflow),
+            ("input_untranslatable", own.input_untranslatable),
+            ("input_never", own.input_never),
+            ("input_waiting", self.waiting() as u64),
+            ("learned_received", own.learned_received),
+            ("sessions", own.sessions),
+            ("sessions_lost", own.sessions_lost),
+            ("cuts", own.cuts),
+            ("flows", self.translator.flows() as u64),
+        ];
+        named.into_iter().chain(self.translator.counters().named()).map(|(name, n)| (name.to_owned(), n))
+    }
+}

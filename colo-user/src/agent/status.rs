@@ -1,0 +1,50 @@
+//! What an agent says about itself: the body of `colo status --json`. Field names are an interface.
+
+use crate::compare::Divergence;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// How the programs are attached.
+#[derive(Clone, Debug, Serialize)]
+pub struct Attach {
+    /// On the guest's interface: `native` or `skb`.
+    pub guest: &'static str,
+    /// On the uplink, likewise.
+    pub uplink: &'static str,
+}
+
+/// Checkpoints asked for.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Checkpoints {
+    /// In all.
+    pub asked: u64,
+    /// By kind.
+    pub by: BTreeMap<&'static str, u64>,
+}
+
+/// One answer.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// `primary` or `secondary`.
+    pub role: &'static str,
+    /// `protected` or `not-protected`.
+    pub state: &'static str,
+    /// Why, from a fixed list; `in sync` when protected.
+    pub reason: &'static str,
+    /// The current epoch.
+    pub epoch: u64,
+    /// The link's endpoint.
+    pub peer: String,
+    /// How the programs are attached.
+    pub attach: Attach,
+    /// `afxdp` or `ringbuf`.
+    pub hold: String,
+    /// Frames held (primary); frames of input that wait for the guest (secondary).
+    pub held: u64,
+    /// All counters, by name.
+    pub counters: BTreeMap<String, u64>,
+    /// Checkpoints asked for.
+    pub checkpoints: Checkpoints,
+    /// The last divergences, newest last.
+    pub divergences: Vec<Divergence>,
+}

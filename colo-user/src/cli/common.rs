@@ -1,0 +1,146 @@
+//! Arguments that both agents have, and the syntax of bypass rules.
+
+use crate::agent::run::{Options, PrimaryOptions};
+use crate::compare::Bypass;
+use crate::control;
+use crate::datapath::{AttachMode, Config, DEFAULT_FRAMES, HoldBackend, MAX_FRAMES, MIN_FRAMES, Role};
+use crate::link::endpoint::Endpoint;
+use crate::wire::proto;
+use clap::{Args, value_parser};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What both agents are told.
+#[derive(Args, Debug)]
+pub struct Common {
+    /// The guest's interface on this host: its tap, or the host's end of its veth pair
+    #[arg(long, value_name = "IF")]
+    guest: String,
+    /// The interface toward the client network
+    #[arg(long, value_name = "IF")]
+    uplink: String,
+    /// The link to the other agent: tcp:HOST:PORT or unix:PATH; ,server=on on the side that listens
+    ///
+    /// It listens on the given address only. It is plain text: keep it on a network of its own.
+    #[arg(long, value_name = "ENDPOINT")]
+    peer: Endpoint,
+    /// How XDP programs are attached: native (in the driver), skb (generic, any interface), auto (native where possible)
+    #[arg(long, value_name = "MODE", default_value = "auto")]
+    attach: AttachMode,
+    /// Where held frames are parked: afxdp (one copy), ringbuf (any kernel), auto (afxdp where possible)
+    #[arg(long, value_name = "BACKEND", default_value = "auto")]
+    hold: HoldBackend,
+    /// Frames that can be held or on their way at one time; 2 KiB each
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_FRAMES,
+          value_parser = value_parser!(u32).range(i64::from(MIN_FRAMES)..=i64::from(MAX_FRAMES)))]
+    frames: u32,
+    /// Take only this guest's frames, broadcast and multicast from the uplink, and leave the rest to the host
+    ///
+    /// Without it the uplink is the guest's alone.
+    #[arg(long, value_name = "MAC", value_parser = mac)]
+    guest_mac: Option<[u8; 6]>,
+    /// A peer that has not been heard for this long is lost, in milliseconds; heartbeats go out every 500
+    #[arg(long, value_name = "MS", default_value_t = 5000, value_parser = value_parser!(u64).range(1000..))]
+    peer_timeout: u64,
+    /// The control socket, for `colo status` [default: /run/colo/<guest interface>.sock]
+    #[arg(long, value_name = "PATH")]
+    control: Option<PathBuf>,
+}
+
+impl Common {
+    /// The agent's options; those of a primary come from its own arguments.
+    #[must_use]
+    pub fn options(self, primary: Option<PrimaryOptions>) -> Options {
+        let role = if primary.is_some() { Role::Primary } else { Role::Secondary };
+        let control = self.control.unwrap_or_else(|| control::default_path(&self.guest));
+        let datapath = Config {
+            attach: self.attach,
+            hold: self.hold,
+            frames: self.frames,
+            guest_mac: self.guest_mac,
+            ..Config::new(role, &self.guest, &self.uplink)
+        };
+        let peer_limit = Duration::from_millis(self.peer_timeout);
+        Options { datapath, peer: self.peer, peer_limit, control, primary }
+    }
+}
+
+fn mac(text: &str) -> Result<[u8; 6], String> {
+    let wrong = || format!("`{text}` is not a MAC address such as 52:54:00:12:34:56");
+    let mut address = [0; 6];
+    let mut parts = text.split(':');
+    for byte in &mut address {
+        let part = parts.next().filter(|p| p.len() == 2).ok_or_else(wrong)?;
+        *byte = u8::from_str_radix(part, 16).map_err(|_| wrong())?;
+    }
+    if parts.next().is_some() { Err(wrong()) } else { Ok(address) }
+}
+
+/// Reads a bypass rule: `PROTO[:[ADDR:]PORT]`, `vlan:ID` or `addr:ADDR`.
+///
+/// # Errors
+/// What is wrong with it, and the forms there are.
+pub fn bypass(text: &str) -> Result<Bypass, String> {
+    let wrong = |what: &str| {
+        format!(
+            "bypass rule `{text}`: {what}; write tcp:22, udp:192.0.2.7:53, tcp:[2001:db8::1]:443, icmp, vlan:100 or addr:192.0.2.7"
+        )
+    };
+    let (word, rest) = match text.split_once(':') {
+        Some((word, rest)) => (word, Some(rest)),
+        None => (text, None),
+    };
+    match (word, rest) {
+        ("vlan", Some(id)) => {
+            let id = id.parse().ok().filter(|id| (1..=4094).contains(id));
+            Ok(Bypass { vlan: Some(id.ok_or_else(|| wrong("a VLAN id is 1 to 4094"))?), ..Bypass::default() })
+        }
+        ("addr", Some(address)) => {
+            let address = address.parse().map_err(|_| wrong("not an IP address"))?;
+            Ok(Bypass { address: Some(address), ..Bypass::default() })
+        }
+        ("vlan" | "addr", None) => Err(wrong("a value is missing")),
+        _ => {
+            let protocol = protocol(word).ok_or_else(|| wrong("not a protocol's name or number"))?;
+            let mut rule = Bypass { protocol: Some(protocol), ..Bypass::default() };
+            let Some(end) = rest else { return Ok(rule) };
+            if !matches!(protocol, proto::TCP | proto::UDP) {
+                return Err(wrong("only tcp and udp have ports"));
+            }
+            let port = match end.rsplit_once(':') {
+                Some((address, port)) => {
+                    rule.address = Some(
+                        bracketed(address).ok_or_else(|| wrong("not an IP address (IPv6 in brackets)"))?,
+                    );
+                    port
+                }
+                None => end,
+            };
+            let port = port.parse().ok().filter(|&port: &u16| port != 0);
+            rule.port = Some(port.ok_or_else(|| wrong("a port is 1 to 65535"))?);
+            Ok(rule)
+        }
+    }
+}
+
+fn protocol(word: &str) -> Option<u8> {
+    Some(match word {
+        "tcp" => proto::TCP,
+        "udp" => proto::UDP,
+        "icmp" => proto::ICMP,
+        "icmpv6" => proto::ICMPV6,
+        "igmp" => proto::IGMP,
+        number => return number.parse().ok(),
+    })
+}
+
+fn bracketed(text: &str) -> Option<IpAddr> {
+    match text.strip_prefix('[').and_then(|t| t.strip_suffix(']')) {
+        Some(v6) => v6.parse().ok().map(IpAddr::V6),
+        None => text.parse().ok().map(IpAddr::V4),
+    }
+}
+
+#[cfg(test)]
+mod tests;

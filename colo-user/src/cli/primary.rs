@@ -1,0 +1,101 @@
+//! `colo primary`: the agent on the host whose guest is heard.
+
+use super::common::{Common, bypass};
+use crate::agent::primary::OnPeerLoss;
+use crate::agent::run::{PrimaryOptions, run};
+use crate::checkpoint::BackendSpec;
+use crate::compare::{Bypass, Policy};
+use anyhow::ensure;
+use clap::{Args, ValueEnum, value_parser};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Guard a guest: what it says leaves only when its replica has said the same
+///
+/// Runs on the host of the primary. Guest output is held in XDP, compared with what the secondary's guest says over the
+/// link, and leaves when it matches. Where they differ, or the secondary is late, a checkpoint is asked for and the frames
+/// stay held until it has come. Clients' frames go to the guest in the kernel, and a copy over the link to the replica.
+///
+/// Protection covers TCP connections that begin after the agents have met (older ones are released and counted as
+/// released_unprotected until a checkpoint), and everything that is not TCP. Needs root.
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+Example, the primary on 192.0.2.10 and the secondary on 192.0.2.11:
+  primary's host:    colo primary   --guest tap0 --uplink eth1 --peer tcp:192.0.2.10:9000,server=on
+  secondary's host:  colo secondary --guest tap0 --uplink eth1 --peer tcp:192.0.2.10:9000
+  either:            colo status --control /run/colo/tap0.sock
+
+The guest's interface and the uplink are used as they are and left as they were found; neither may be in a bridge.
+On SIGTERM or SIGINT what is held leaves in order (or is dropped, see --on-exit), and the exit status is 0.
+Exit status 1: it could not start, or lost an interface. 2: the command line is wrong.
+
+With exec:COMMAND the command finds the divergence in COLO_KIND, COLO_TEXT, COLO_EPOCH, COLO_FLOW, COLO_SEQ, COLO_OFFSET,
+COLO_PRIMARY, COLO_SECONDARY (hexadecimal) and COLO_COALESCED. One runs at a time, for at most 30 s; what comes meanwhile is
+one more run. With notify:ENDPOINT the agent speaks QEMU's notify_dev protocol: DO_CHECKPOINT each second until
+COLO_CHECKPOINT says that the secondary owns the state, which releases what is held.")]
+pub struct Primary {
+    #[command(flatten)]
+    common: Common,
+    /// Without a peer: pass (release what is held, then everything at once), hold, or close (drop)
+    ///
+    /// Applies once the agents have met; before that everything passes.
+    #[arg(long, value_name = "POLICY", value_enum, default_value_t = Loss::Pass)]
+    on_peer_loss: Loss,
+    /// What becomes of held frames when the agent ends
+    #[arg(long, value_name = "POLICY", value_enum, default_value_t = Exit::Release)]
+    on_exit: Exit,
+    /// Release these frames without comparison: tcp:22, udp:192.0.2.7:53, tcp:[2001:db8::1]:443, icmp, vlan:100, addr:ADDR
+    ///
+    /// PROTO[:[ADDR:]PORT], vlan:ID or addr:ADDR; ports and addresses match on either end. May be given several times.
+    #[arg(long, value_name = "RULE", value_parser = bypass)]
+    bypass: Vec<Bypass>,
+    /// Shortest wait for a late secondary before a checkpoint is asked for, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 20, value_parser = value_parser!(u64).range(1..))]
+    wait_min: u64,
+    /// Longest such wait, in milliseconds; between the two it is what checkpoints have lately cost
+    #[arg(long, value_name = "MS", default_value_t = 3000, value_parser = value_parser!(u64).range(1..))]
+    wait_max: u64,
+    /// How checkpoints are asked for: log, exec:COMMAND or notify:ENDPOINT; may be given several times
+    #[arg(long, value_name = "HOW", default_value = "log")]
+    checkpoint: Vec<BackendSpec>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Loss {
+    Pass,
+    Hold,
+    Close,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Exit {
+    Release,
+    Drop,
+}
+
+impl Primary {
+    /// Runs until SIGTERM or SIGINT.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        ensure!(
+            self.wait_min <= self.wait_max,
+            "--wait-min {} is more than --wait-max {}: give a range",
+            self.wait_min,
+            self.wait_max
+        );
+        let policy = Policy {
+            wait_min: Duration::from_millis(self.wait_min),
+            wait_max: Duration::from_millis(self.wait_max),
+            bypass: self.bypass,
+            ..Policy::default()
+        };
+        let on_loss = match self.on_peer_loss {
+            Loss::Pass => OnPeerLoss::Pass,
+            Loss::Hold => OnPeerLoss::Hold,
+            Loss::Close => OnPeerLoss::Close,
+        };
+        let release_on_exit = self.on_exit == Exit::Release;
+        let primary = PrimaryOptions { policy, on_loss, release_on_exit, checkpoints: self.checkpoint };
+        run(self.common.options(Some(primary)))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

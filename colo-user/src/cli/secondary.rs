@@ -1,0 +1,32 @@
+//! `colo secondary`: the agent on the host of the replica.
+
+use super::common::Common;
+use crate::agent::run::run;
+use clap::Args;
+use std::process::ExitCode;
+
+/// Feed a replica the primary's input, and tell the primary what it says
+///
+/// Runs on the host of the secondary. What clients say to the primary comes over the link and is put into the guest's
+/// interface, with TCP sequence numbers translated to those that this guest has chosen; what the guest says is captured, translated
+/// back and sent over the link. Nothing of it reaches the client network. Needs root.
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+Example, the primary on 192.0.2.10 and the secondary on 192.0.2.11:
+  primary's host:    colo primary   --guest tap0 --uplink eth1 --peer tcp:192.0.2.10:9000,server=on
+  secondary's host:  colo secondary --guest tap0 --uplink eth1 --peer tcp:192.0.2.10:9000
+
+Either agent may be started first, and again after it was stopped. The interfaces are left as they were found.
+Exit status 0: stopped by SIGTERM or SIGINT. 1: it could not start, or lost an interface. 2: the command line is wrong.")]
+pub struct Secondary {
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Secondary {
+    /// Runs until SIGTERM or SIGINT.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        run(self.common.options(None))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

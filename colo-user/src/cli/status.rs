@@ -1,0 +1,118 @@
+//! `colo status`: what an agent says about itself.
+
+use crate::control::{DIRECTORY, ask_status};
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use serde_json::Value;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// No agent answers.
+const NO_AGENT: u8 = 2;
+
+/// Show whether a guest is protected, and what its agent has counted
+///
+/// Without --control the only agent on this host is asked.
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+Example:
+  colo status --control /run/colo/tap0.sock
+
+Exit status 0: protected. 1: not protected, the reason is shown. 2: no agent answers there.
+With --json one object is printed: role, state (protected or not-protected), reason, epoch, peer, attach {guest, uplink},
+hold, held, counters {NAME: N}, checkpoints {asked, by {KIND: N}}, divergences [the last 16, newest last].")]
+pub struct Status {
+    /// The agent's control socket [default: the only one in /run/colo]
+    #[arg(long, value_name = "PATH")]
+    control: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Status {
+    /// Asks once and prints the answer.
+    pub fn run(self) -> Result<ExitCode> {
+        let asked =
+            self.control.map_or_else(|| only_socket(Path::new(DIRECTORY)), Ok).and_then(|p| ask_status(&p));
+        let status = match asked {
+            Ok(status) => status,
+            Err(error) => {
+                eprintln!("colo: {error:#}");
+                return Ok(ExitCode::from(NO_AGENT));
+            }
+        };
+        if self.json {
+            println!("{status}");
+        } else {
+            print!("{}", table(&status));
+        }
+        Ok(if status["state"] == "protected" { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+fn only_socket(directory: &Path) -> Result<PathBuf> {
+    let entries =
+        fs::read_dir(directory).with_context(|| format!("no agent runs here: {}", directory.display()))?;
+    let mut sockets: Vec<_> = entries
+        .filter_map(|e| Some(e.ok()?.path()))
+        .filter(|p| p.extension().is_some_and(|x| x == "sock"))
+        .collect();
+    sockets.sort();
+    match sockets.as_slice() {
+        [] => bail!("no agent runs here: {} has no control socket", directory.display()),
+        [one] => Ok(one.clone()),
+        several => {
+            let names: Vec<_> = several.iter().map(|p| p.display().to_string()).collect();
+            bail!("several agents run here, name one with --control: {}", names.join(", "))
+        }
+    }
+}
+
+/// For people: the state first, then what is not zero.
+fn table(status: &Value) -> String {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let mut out = String::new();
+    let mut line = |name: &str, value: String| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(out, "{name:<28} {value}");
+    };
+    line("role", text(&status["role"]));
+    line("state", format!("{} ({})", text(&status["state"]), text(&status["reason"])));
+    line("epoch", text(&status["epoch"]));
+    line("link", text(&status["peer"]));
+    line(
+        "attached",
+        format!("guest {}, uplink {}", text(&status["attach"]["guest"]), text(&status["attach"]["uplink"])),
+    );
+    line("held by", text(&status["hold"]));
+    line("held", text(&status["held"]));
+    line("checkpoints asked", text(&status["checkpoints"]["asked"]));
+    for (kind, n) in status["checkpoints"]["by"].as_object().into_iter().flatten() {
+        line(&format!("  {kind}"), n.to_string());
+    }
+    for (name, n) in status["counters"].as_object().into_iter().flatten() {
+        if n.as_u64() != Some(0) {
+            line(name, n.to_string());
+        }
+    }
+    for divergence in status["divergences"].as_array().into_iter().flatten() {
+        let at = [("seq", &divergence["seq"]), ("offset", &divergence["offset"])];
+        let at: String = at.iter().filter(|(_, v)| !v.is_null()).map(|(n, v)| format!(" {n} {v}")).collect();
+        let sides = format!(
+            "primary [{}] secondary [{}]",
+            text(&divergence["primary"]),
+            text(&divergence["secondary"])
+        );
+        line(
+            "divergence",
+            format!("{}: {}{at} {sides}", text(&divergence["flow"]), text(&divergence["kind"])),
+        );
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;

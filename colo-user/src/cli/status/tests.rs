@@ -1,0 +1,36 @@
+use super::*;
+use serde_json::json;
+
+#[test]
+fn the_table_names_the_reason_and_explains_a_divergence() {
+    let status = json!({
+        "role": "primary", "state": "not-protected", "reason": "peer lost", "epoch": 3, "peer": "tcp:192.0.2.1:9000",
+        "attach": {"guest": "native", "uplink": "skb"}, "hold": "afxdp", "held": 7,
+        "counters": {"captured": 12, "overloads": 0},
+        "checkpoints": {"asked": 2, "by": {"payload": 2}},
+        "divergences": [{"flow": "a > b", "kind": "payload", "seq": 99, "offset": null, "primary": "00ff", "secondary": "01"}],
+    });
+    let table = table(&status);
+    for expected in [
+        "not-protected (peer lost)",
+        "guest native, uplink skb",
+        "a > b: payload seq 99 primary [00ff] secondary [01]",
+        "captured                     12",
+    ] {
+        assert!(table.contains(expected), "no {expected:?} in\n{table}");
+    }
+    assert!(!table.contains("overloads"), "zeros are not shown");
+}
+
+#[test]
+fn the_only_agent_is_found_and_several_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(only_socket(dir.path()).is_err());
+    assert!(only_socket(&dir.path().join("absent")).is_err());
+    fs::write(dir.path().join("tap0.sock.lock"), "").unwrap();
+    fs::write(dir.path().join("tap0.sock"), "").unwrap();
+    assert_eq!(only_socket(dir.path()).unwrap(), dir.path().join("tap0.sock"));
+    fs::write(dir.path().join("tap1.sock"), "").unwrap();
+    let error = only_socket(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("tap0.sock") && error.contains("tap1.sock"), "{error}");
+}

@@ -1,0 +1,103 @@
+use super::*;
+use crate::agent::packet::channel;
+use crate::agent::status::{Attach, Checkpoints, Status};
+use std::collections::BTreeMap;
+
+fn status() -> Status {
+    Status {
+        role: "primary",
+        state: "protected",
+        reason: "in sync",
+        epoch: 4,
+        peer: "tcp:192.0.2.1:9000".into(),
+        attach: Attach { guest: "native", uplink: "skb" },
+        hold: "afxdp".into(),
+        held: 2,
+        counters: BTreeMap::from([("captured".to_owned(), 9)]),
+        checkpoints: Checkpoints { asked: 1, by: BTreeMap::from([("payload", 1)]) },
+        divergences: Vec::new(),
+    }
+}
+
+/// The field names are an interface.
+#[test]
+fn a_status_has_the_promised_fields() {
+    let expected = json!({
+        "role": "primary", "state": "protected", "reason": "in sync", "epoch": 4, "peer": "tcp:192.0.2.1:9000",
+        "attach": {"guest": "native", "uplink": "skb"}, "hold": "afxdp", "held": 2, "counters": {"captured": 9},
+        "checkpoints": {"asked": 1, "by": {"payload": 1}}, "divergences": [],
+    });
+    assert_eq!(serde_json::to_value(status()).unwrap(), expected);
+}
+
+#[test]
+fn a_second_agent_is_refused_by_process_and_a_killed_one_is_not_in_the_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run").join("tap0.sock");
+    let first = ControlSocket::open(&path).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let error = ControlSocket::open(&path).unwrap_err().to_string();
+    assert!(
+        error.contains(&format!("process {}", std::process::id())) && error.contains("tap0.sock"),
+        "{error}"
+    );
+    assert!(path.exists(), "the first one's socket stays");
+    drop(first);
+    assert!(!path.exists());
+    // What a killed agent leaves: a socket nobody listens on, and a lock file nobody has locked.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    fs::write(with_suffix(&path, ".lock"), "1\n").unwrap();
+    drop(ControlSocket::open(&path).unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_are_answered_line_by_line_and_bad_ones_by_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tap0.sock");
+    let (handle, port) = channel().unwrap();
+    tokio::spawn(ControlSocket::open(&path).unwrap().serve(handle));
+    let agent = std::thread::spawn(move || {
+        for _ in 0..2 {
+            match port.recv_within(Duration::from_secs(20)) {
+                Some(Command::Status(reply)) => reply.send(status()).unwrap(),
+                other => panic!("{other:?}"),
+            }
+        }
+    });
+    let conversation = tokio::task::spawn_blocking({
+        let path = path.clone();
+        move || {
+            let stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
+            (&stream)
+                .write_all(b"{\"command\":\"status\"}\nnonsense\n{\"command\":\"dance\"}\n{}\n")
+                .unwrap();
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            let mut answers = String::new();
+            (&stream).read_to_string(&mut answers).unwrap();
+            (answers, ask_status(&path).unwrap())
+        }
+    });
+    let (answers, asked) = conversation.await.unwrap();
+    let answers: Vec<Value> = answers.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(answers[0], serde_json::to_value(status()).unwrap());
+    assert_eq!(answers[0], asked);
+    let errors: Vec<_> = answers[1..].iter().map(|a| a["error"].as_str().unwrap()).collect();
+    assert_eq!(errors.len(), 3);
+    assert!(
+        errors[0].contains("not a JSON object")
+            && errors[1].contains("`dance`")
+            && errors[2].contains("no `command`")
+    );
+    agent.join().unwrap();
+
+    // A line without an end costs that connection only.
+    let flood = tokio::task::spawn_blocking(move || {
+        let stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        // The agent may close before all is written.
+        let _ = (&stream).write_all(&vec![b'x'; 100_000]);
+        let mut answer = String::new();
+        let _ = (&stream).read_to_string(&mut answer);
+        ask_status(&path).unwrap_err().to_string()
+    });
+    assert!(flood.await.unwrap().contains("packet thread has ended"));
+}
