@@ -37,6 +37,9 @@ const UNUSABLE: u8 = 2;
 /// Datagrams of one flow that may change places. Captures are no live traffic: more than the agents allow.
 const REORDER_WINDOW: usize = 4096;
 
+/// Bytes that both sides said and that are kept in each flow for retransmissions: more than any window.
+const SAID_BYTES: usize = 64 << 20;
+
 /// Compare what two guests said, from two captures of their output
 ///
 /// Both files are pcap or pcapng, with Ethernet frames, and every frame in them counts as guest output (see
@@ -268,7 +271,7 @@ impl Comparison {
             flows: usize::MAX,
             queue: usize::MAX,
             ahead_bytes: usize::MAX,
-            said_bytes: usize::MAX,
+            said_bytes: SAID_BYTES,
             kept_bytes: usize::MAX,
             reorder_window: REORDER_WINDOW,
             reassemblies: usize::MAX,

@@ -53,7 +53,10 @@ impl Settings {
     }
 
     fn limits(&self) -> Limits {
-        Limits { queue: self.max_queue_size, ..Limits::default() }
+        let limits = Limits::default();
+        // What is held is kept in the comparator too, and leaves its room to the rest.
+        let kept_bytes = limits.kept_bytes.saturating_add(self.bound.bytes);
+        Limits { queue: self.max_queue_size, kept_bytes, ..limits }
     }
 }
 
