@@ -131,3 +131,13 @@ fn offloads_that_spoil_frames_are_warned_about() -> Result<()> {
     ensure!(warnings.contains(&format!("ethtool -K {UPLINK} tx off")), "{warnings}");
     Ok(())
 }
+
+#[test]
+fn a_host_that_speaks_to_the_guest_is_warned_about() -> Result<()> {
+    let ends = Ends::new(Joint::Tap, Joint::Veth)?;
+    ends.host.run(&format!("sysctl -qw net.ipv6.conf.{GUEST}.disable_ipv6=0"))?;
+    let datapath = ends.attach(&primary(&ends))?;
+    let warnings = datapath.warnings().join("\n");
+    ensure!(warnings.contains(&format!("net.ipv6.conf.{GUEST}.disable_ipv6=1")), "{warnings}");
+    Ok(())
+}

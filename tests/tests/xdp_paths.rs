@@ -308,6 +308,9 @@ fn exhaustion_is_seen_before_a_frame_is_lost_and_counted_when_it_is() {
                 scarce_at = Some(captured.len());
             }
         }
+        let start = std::time::Instant::now();
+        datapath.wait(&[], &[], Some(QUIET))?;
+        ensure!(start.elapsed() >= QUIET / 2, "a full hold keeps the agent awake");
         ensure!(scarce_at.is_some_and(|at| (700..900).contains(&at)), "scarce at {scarce_at:?}");
         // All is released; what was not lost arrives in order, and losses are counted exactly.
         std::thread::sleep(QUIET);

@@ -62,6 +62,13 @@ impl Interface {
         self.start.kind == "tun"
     }
 
+    /// True if the host has IPv6 on it: its neighbour discovery and multicast reports then reach the guest, and count
+    /// as its input.
+    pub fn speaks_ipv6(&self) -> bool {
+        let switch = format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", self.name);
+        std::fs::read_to_string(switch).is_ok_and(|value| value.trim() == "0")
+    }
+
     fn is_veth(&self) -> bool {
         self.start.kind == "veth"
     }

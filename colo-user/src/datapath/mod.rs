@@ -191,6 +191,12 @@ impl Datapath {
             let hold = RingHold::open(ring, &guest, &uplink, config.frames)?;
             (Box::new(hold), HoldBackend::Ringbuf, RingHold::longest(&guest))
         };
+        if guest.speaks_ipv6() {
+            warnings.push(format!(
+                "the host itself speaks IPv6 on {0}, and the guest hears it: `sysctl -w net.ipv6.conf.{0}.disable_ipv6=1`",
+                guest.name
+            ));
+        }
         if longest < guest.longest_frame() {
             warnings.push(format!(
                 "{} has MTU {}, frames of more than {longest} bytes cannot be held: lower the MTU on both sides of it, \

@@ -75,15 +75,15 @@ impl Datapath {
     }
 
     fn poll(&self, others: &[BorrowedFd<'_>], want_write: &[bool], timeout: Timespec) -> io::Result<Wake> {
-        let (captured, mirrored) = (self.hold.readable(), self.mirror.as_fd());
         let mut fds: SmallVec<[PollFd<'_>; 8]> = SmallVec::new();
-        fds.push(PollFd::from_borrowed_fd(captured, PollFlags::IN));
-        fds.push(PollFd::from_borrowed_fd(mirrored, PollFlags::IN));
+        fds.push(PollFd::from_borrowed_fd(self.mirror.as_fd(), PollFlags::IN));
         let wants = want_write.iter().copied().chain(std::iter::repeat(false));
         fds.extend(others.iter().zip(wants).map(|(&fd, write)| {
             let write = if write { PollFlags::OUT } else { PollFlags::empty() };
             PollFd::from_borrowed_fd(fd, PollFlags::IN | write)
         }));
+        let held = self.hold.readable();
+        fds.extend(held.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         match poll(&mut fds, Some(&timeout)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
@@ -91,9 +91,9 @@ impl Datapath {
         let readable = |fd: &PollFd<'_>| fd.revents().contains(PollFlags::IN);
         let closed = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
         Ok(Wake {
-            captured: readable(&fds[0]),
-            mirrored: readable(&fds[1]),
-            others: fds[2..]
+            mirrored: readable(&fds[0]),
+            captured: held.is_some() && fds.last().is_some_and(readable),
+            others: fds[1..=others.len()]
                 .iter()
                 .map(|fd| Ready {
                     readable: fd.revents().intersects(PollFlags::IN | PollFlags::HUP),

@@ -36,8 +36,8 @@ pub(super) trait Hold: Send {
     fn occupancy(&self) -> Occupancy;
     /// Frames of the guest that were captured and never got here.
     fn lost(&self) -> u64;
-    /// Readable when a frame may have come.
-    fn readable(&self) -> BorrowedFd<'_>;
+    /// Readable when a frame may have come; `None` while there is no buffer for one.
+    fn readable(&self) -> Option<BorrowedFd<'_>>;
     /// Adds this backend's counters.
     fn count(&self, counters: &mut Counters);
 }

@@ -67,6 +67,11 @@ impl RingHold {
         })
     }
 
+    /// True if there is a buffer for a frame of the guest.
+    fn has_room(&self) -> bool {
+        self.free.len() > reserve(self.buffers.frames()) as usize
+    }
+
     fn recycle(&mut self, index: u32, from: State) -> bool {
         let recycled = self.buffers.transfer(index, from, State::Free);
         if recycled {
@@ -79,7 +84,7 @@ impl RingHold {
 impl Hold for RingHold {
     fn next(&mut self) -> Option<Captured> {
         loop {
-            if self.free.len() <= reserve(self.buffers.frames()) as usize {
+            if !self.has_room() {
                 return None;
             }
             let item = self.ring.next()?;
@@ -156,8 +161,8 @@ impl Hold for RingHold {
         self.gaps.lost() + self.unsendable
     }
 
-    fn readable(&self) -> BorrowedFd<'_> {
-        self.ring.as_fd()
+    fn readable(&self) -> Option<BorrowedFd<'_>> {
+        self.has_room().then(|| self.ring.as_fd())
     }
 
     fn count(&self, counters: &mut Counters) {

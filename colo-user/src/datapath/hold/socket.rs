@@ -166,8 +166,8 @@ impl Hold for SocketHold {
         told.max(self.gaps.lost())
     }
 
-    fn readable(&self) -> BorrowedFd<'_> {
-        self.guest.as_fd()
+    fn readable(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.guest.as_fd())
     }
 
     fn count(&self, counters: &mut Counters) {
