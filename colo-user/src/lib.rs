@@ -10,5 +10,6 @@ pub mod epoch;
 pub mod link;
 pub mod mono;
 pub mod pcap;
+pub mod qmp;
 pub mod translate;
 pub mod wire;

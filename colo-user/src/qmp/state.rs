@@ -1,0 +1,138 @@
+//! What QEMU answers when asked where it is. A word that is not known here reads as `Other`.
+
+use serde::Deserialize;
+
+/// `query-status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct Status {
+    /// Whether vCPUs run.
+    pub running: bool,
+    /// Why they do or do not.
+    #[serde(default)]
+    pub status: RunState,
+}
+
+/// QEMU's run states that differ for COLO.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RunState {
+    /// vCPUs run.
+    Running,
+    /// Stopped inside a checkpoint.
+    Colo,
+    /// Stopped by an operator.
+    Paused,
+    /// Waits for a migration to come in.
+    Inmigrate,
+    /// Its migration is done and it runs elsewhere.
+    Postmigrate,
+    /// In the last step of a migration.
+    FinishMigrate,
+    /// Not started yet.
+    Prelaunch,
+    /// The guest is off.
+    Shutdown,
+    /// Any other.
+    #[default]
+    #[serde(other)]
+    Other,
+}
+
+/// `query-migrate`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Migration {
+    /// None if there never was one.
+    pub status: Option<MigrationStatus>,
+}
+
+/// States of a migration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MigrationStatus {
+    /// There was none.
+    None,
+    /// Begun.
+    Setup,
+    /// Memory moves.
+    Active,
+    /// The pair runs in COLO.
+    Colo,
+    /// Done; for COLO: this side runs alone since a takeover.
+    Completed,
+    /// Ended by an error.
+    Failed,
+    /// About to be ended by a command.
+    Cancelling,
+    /// Ended by a command.
+    Cancelled,
+    /// Any other.
+    #[default]
+    #[serde(other)]
+    Other,
+}
+
+/// `query-migrate-parameters`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Parameters {
+    /// Milliseconds between periodic checkpoints.
+    pub x_checkpoint_delay: u32,
+}
+
+/// One of `query-migrate-capabilities`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Capability {
+    /// Such as `x-colo`.
+    #[serde(rename = "capability")]
+    pub name: String,
+    /// Whether it is on.
+    #[serde(rename = "state")]
+    pub on: bool,
+}
+
+/// `query-colo-status`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct ColoStatus {
+    /// The side it is.
+    pub mode: ColoMode,
+    /// The side it was when COLO ended.
+    pub last_mode: ColoMode,
+}
+
+/// A side of COLO.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ColoMode {
+    /// Not in COLO.
+    None,
+    /// The side that is heard.
+    Primary,
+    /// The side that follows.
+    Secondary,
+    /// Any other.
+    #[default]
+    #[serde(other)]
+    Other,
+}
+
+/// All three answers of one look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Whether it runs.
+    pub status: Status,
+    /// Its migration.
+    pub migration: Option<MigrationStatus>,
+    /// Its side.
+    pub colo: ColoStatus,
+}
+
+impl Snapshot {
+    /// Whether checkpoints come and go.
+    #[must_use]
+    pub fn in_colo(&self) -> bool {
+        self.migration == Some(MigrationStatus::Colo)
+            || matches!(self.colo.mode, ColoMode::Primary | ColoMode::Secondary)
+    }
+}
