@@ -6,6 +6,7 @@ pub mod ends;
 pub mod lab;
 pub mod netns;
 pub mod oracle;
+pub mod pair;
 pub mod raw;
 pub mod stranger;
 pub mod tap;

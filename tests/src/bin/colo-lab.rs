@@ -57,7 +57,7 @@ fn main() -> Result<ExitCode> {
             }
             lab::run::run(&Plan { seconds, programs, agent_arguments })
         }
-        Command::Serve => lab::replica::serve(),
+        Command::Serve => lab::replica::serve(std::io::stdin().lock()),
         Command::Tether { program } => lab::child::tether(&program).map(|()| ExitCode::FAILURE),
     }
 }

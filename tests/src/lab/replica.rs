@@ -5,18 +5,19 @@
 //! | HTTP/1.1, TCP [`HTTP`] | `GET /bytes/SEED/LENGTH` | that much of that stream ([`content`]) |
 //! | | `PUT /upload` | SHA-256 of what was sent |
 //! | line protocol, TCP [`LINES`] | `SEED LENGTH\n` | that much of that stream, then `\n` |
+//! | | `dial PORT\n` | a connection back to that port, from port [`DIAL`]; requests then come on it |
 //! | UDP [`ECHO`] | a datagram | the same datagram |
 //!
 //! HTTP without `Date`, since two machines turn their second at different moments. A thread per connection; it ends
-//! with the connection. The process ends when its standard input does.
+//! with the connection. The process ends when its commands do.
 //!
-//! Standard input is the knob of the one who runs the lab, out of the network's sight: the line
-//! `differ PATH OFFSET` makes this replica answer later requests for PATH with one other byte at OFFSET of the body.
+//! The commands (standard input, or a serial port of a VM) are the knob of the one who runs the lab, out of the network's
+//! sight: the line `differ PATH OFFSET` makes this replica answer later requests for PATH with one other byte at OFFSET of the body.
 
 use std::{
     collections::HashMap,
     io::{self, BufRead, BufReader, Read, Write},
-    net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     process::ExitCode,
     sync::{Arc, Mutex, PoisonError},
     thread,
@@ -31,6 +32,8 @@ use super::content::{self, CHUNK, Check};
 pub const HTTP: u16 = 8080;
 /// TCP port of the line protocol.
 pub const LINES: u16 = 7000;
+/// TCP port that the server's own connections come from: chosen by the kernel, it would be another one on each side.
+pub const DIAL: u16 = 7002;
 /// UDP port of the echo service.
 pub const ECHO: u16 = 7001;
 
@@ -49,8 +52,8 @@ const BACKLOG: i32 = 4096;
 /// The bytes that this replica shall say differently: offset in the body by request path.
 pub(super) type Differences = Arc<Mutex<HashMap<String, u64>>>;
 
-/// Serves until standard input ends.
-pub fn serve() -> Result<ExitCode> {
+/// Serves until `commands` end.
+pub fn serve(commands: impl BufRead) -> Result<ExitCode> {
     let differences = Differences::default();
     let http = listen(HTTP)?;
     let lines = listen(LINES)?;
@@ -60,7 +63,7 @@ pub fn serve() -> Result<ExitCode> {
     thread::spawn(move || accept(&lines, |stream| serve_lines(&stream)));
     thread::spawn(move || serve_echo(&echo));
     println!("{READY}");
-    for line in io::stdin().lock().lines() {
+    for line in commands.lines() {
         let line = line?;
         let (path, offset) = parse_command(&line)?;
         differences.lock().unwrap_or_else(PoisonError::into_inner).insert(path, offset);
@@ -111,6 +114,17 @@ fn serve_echo(socket: &UdpSocket) {
     }
 }
 
+/// Opens a connection from port [`DIAL`].
+fn dial(to: SocketAddr) -> Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    let from = if to.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+    socket.bind(&SocketAddr::new(from, DIAL).into())?;
+    socket.set_tcp_nodelay(true)?;
+    socket.connect(&to.into()).with_context(|| format!("connecting to {to}"))?;
+    Ok(socket.into())
+}
+
 pub(super) fn serve_lines(stream: &TcpStream) -> Result<()> {
     let mut reader = BufReader::new(stream).take(0);
     let mut writer = stream;
@@ -119,6 +133,10 @@ pub(super) fn serve_lines(stream: &TcpStream) -> Result<()> {
         reader.set_limit(128);
         if reader.read_line(&mut line)? == 0 {
             return Ok(());
+        }
+        if let Some(port) = line.strip_prefix("dial ") {
+            let back = dial(SocketAddr::new(stream.peer_addr()?.ip(), port.trim_end().parse()?))?;
+            return serve_lines(&back);
         }
         let (seed, length) = line.trim_end().split_once(' ').context("a request is SEED LENGTH")?;
         let length: usize = length.parse()?;

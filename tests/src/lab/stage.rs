@@ -46,10 +46,15 @@ pub struct Stage {
 /// Two cores carry one lab at a time, or each measures the other: tests of one process wait for their turn.
 static ALONE: Mutex<()> = Mutex::new(());
 
+/// Waits for the turn, which lasts as long as what this returns.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Stage {
     /// Makes the namespaces and starts both replicas; they serve when this returns.
     pub fn new(programs: &Programs, wires: Wires) -> Result<Self> {
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let alone = alone();
         let directory = tempfile::Builder::new().prefix("colo-lab-").tempdir()?;
         let topology = Topology::new(wires)?;
         let primary =

@@ -41,6 +41,9 @@ pub const SERVER_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
 /// The guests' IPv6 address (RFC 3849).
 pub const SERVER_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2));
 
+/// Frames that a VM's tap keeps while the VM is stopped: more than a checkpoint's worth at the speed of these VMs.
+const TAP_QUEUE: u32 = 10_000;
+
 /// What the guests and uplinks hang on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Wires {
@@ -49,6 +52,8 @@ pub enum Wires {
     Veth,
     /// The guests on taps fed through their fds, the uplinks on veth pairs.
     TapGuest,
+    /// The guests' taps without a guest: for VMs. The uplinks on veth pairs.
+    Vm,
     /// Guests and uplinks on taps, all frames on them tagged with a VLAN.
     Tagged(u16),
 }
@@ -88,7 +93,7 @@ impl Topology {
         let mut secondary = Host::new("colo-secondary", wires)?;
         for (host, port) in [(&mut primary, CAPTURE), (&mut secondary, "up-secondary")] {
             match wires {
-                Wires::Veth | Wires::TapGuest => host.netns.veth(UPLINK, &client, port)?,
+                Wires::Veth | Wires::TapGuest | Wires::Vm => host.netns.veth(UPLINK, &client, port)?,
                 Wires::Tagged(id) => {
                     host.relays.push(Relay::new(&host.netns, UPLINK, &client, port, Some(id))?);
                 }
@@ -107,17 +112,21 @@ impl Topology {
 
     /// Puts a plain kernel bridge where the primary's agent would be: what the lab does with nobody between.
     pub fn forward_plain(&self) -> Result<()> {
-        let host = &self.primary.netns;
-        host.run("ip link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0")?;
-        for interface in [GUEST, UPLINK] {
-            host.run(&format!("ip link set {interface} master br0"))?;
-        }
-        host.run("ip link set br0 up")?;
-        Ok(())
+        self.primary.forward_plain()
     }
 }
 
 impl Host {
+    /// Joins guest and uplink by a plain kernel bridge.
+    pub fn forward_plain(&self) -> Result<()> {
+        self.netns.run("ip link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0")?;
+        for interface in [GUEST, UPLINK] {
+            self.netns.run(&format!("ip link set {interface} master br0"))?;
+        }
+        self.netns.run("ip link set br0 up")?;
+        Ok(())
+    }
+
     /// From now on the guest's wire loses each `every`th frame of either direction; 0 ends it. For taps only: the frames
     /// of a veth pass nobody who could lose them.
     pub fn lose(&self, every: u64) {
@@ -131,6 +140,11 @@ impl Host {
         let guest = Netns::new(&format!("{name}-guest"))?;
         quiet_ipv6(&guest, false)?;
         let relays = match wires {
+            Wires::Vm => {
+                netns.run(&format!("ip tuntap add dev {GUEST} mode tap"))?;
+                netns.run(&format!("ip link set {GUEST} txqueuelen {TAP_QUEUE} up"))?;
+                return Ok(Self { netns, guest, relays: Vec::new() });
+            }
             Wires::Veth => {
                 netns.veth(GUEST, &guest, "eth0")?;
                 Vec::new()

@@ -1,0 +1,138 @@
+//! Two VMs on the hosts of the lab, and their way into COLO.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::MutexGuard,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use colo_user::qmp::{Client, EventKind, MigrationStatus, Notice, Notices, Snapshot, command};
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::time::timeout;
+
+use super::vm::{Parts, Vm};
+use crate::lab::{
+    child::Programs,
+    stage::alone,
+    topology::{Topology, Wires},
+};
+
+/// How long the pair may take for a step: the first copy of the memory, a checkpoint, a takeover.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Migration is not slowed down: bytes per second.
+const BANDWIDTH: u64 = 10 << 30;
+
+/// Namespaces with a VM on each host. What is dropped first goes first: VMs, namespaces, files.
+#[derive(Debug)]
+pub struct Pair {
+    /// The VM that has booted.
+    pub primary: Vm,
+    /// The VM that waits for the other's state.
+    pub secondary: Vm,
+    /// The namespaces.
+    pub topology: Topology,
+    /// The programs.
+    pub programs: Programs,
+    uri: String,
+    _directory: TempDir,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Pair {
+    /// Makes the namespaces and starts both VMs; the primary's guest serves when this returns. Nothing forwards yet
+    /// between a VM and its uplink. `colo-guest` is expected beside `colo-lab`, and the kernel is kept in `cache`.
+    pub fn boot(programs: &Programs, cache: &Path) -> Result<Self> {
+        let alone = alone();
+        let directory = tempfile::Builder::new().prefix("colo-pair-").tempdir()?;
+        let parts = Parts::new(cache, &programs.lab.with_file_name("colo-guest"), directory.path())?;
+        let topology = Topology::new(Wires::Vm)?;
+        // A stream through the file system has no delayed acknowledgements, which cost 40 ms a checkpoint.
+        let uri = format!("unix:{}", directory.path().join("migration").display());
+        let mut primary = Vm::start(programs, &topology.primary.netns, &parts, "primary", None)?;
+        let secondary = Vm::start(programs, &topology.secondary.netns, &parts, "secondary", Some(&uri))?;
+        primary.ready()?;
+        Ok(Self {
+            primary,
+            secondary,
+            topology,
+            programs: programs.clone(),
+            uri,
+            _directory: directory,
+            _alone: alone,
+        })
+    }
+
+    /// Enters COLO, with periodic checkpoints `delay` apart. Returns when both sides say that they are in it and the
+    /// primary runs.
+    pub async fn protect(
+        &self,
+        primary: &mut Followed,
+        secondary: &mut Followed,
+        delay: Duration,
+    ) -> Result<()> {
+        for side in [&*secondary, &*primary] {
+            side.client.call(command::set_capabilities(&[("x-colo", true), ("events", true)])).await?;
+        }
+        primary.client.call(command::set_parameters(json!({ "max-bandwidth": BANDWIDTH }))).await?;
+        primary.client.call(command::set_checkpoint_delay(delay)).await?;
+        primary.client.call(command::migrate(&self.uri)).await?;
+        let colo = |kind: &EventKind| *kind == EventKind::Migration(MigrationStatus::Colo);
+        for side in [primary, secondary] {
+            side.until(colo).await?;
+            side.until(|kind| *kind == EventKind::Resume).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Where the kernel is kept: below cargo's target directory, found from a program in it.
+pub fn cache(program: &Path) -> PathBuf {
+    let target = program.ancestors().find(|directory| directory.file_name().is_some_and(|n| n == "target"));
+    target.unwrap_or_else(|| Path::new("target")).join("guest")
+}
+
+/// A VM's monitor and what is heard from it.
+#[derive(Debug)]
+pub struct Followed {
+    /// What the messages call it.
+    pub name: &'static str,
+    /// The monitor.
+    pub client: Client,
+    notices: Notices,
+}
+
+impl Followed {
+    /// Connects to a VM's monitor.
+    pub async fn open(name: &'static str, vm: &Vm) -> Result<(Self, Snapshot)> {
+        let (client, notices) = Client::open(vm.monitor());
+        let mut followed = Self { name, client, notices };
+        match followed.next().await? {
+            Notice::Up { snapshot, .. } => Ok((followed, snapshot)),
+            other => bail!("{name}: {other:?} before the first look"),
+        }
+    }
+
+    /// The next notice.
+    pub async fn next(&mut self) -> Result<Notice> {
+        let next = timeout(PATIENCE, self.notices.next()).await;
+        let next = next.with_context(|| format!("{}: nothing heard for {PATIENCE:?}", self.name))?;
+        next.with_context(|| format!("{}: the client has ended", self.name))
+    }
+
+    /// Takes notices until an event that is `wanted`, and returns when it happened by QEMU's clock.
+    pub async fn until(&mut self, wanted: impl Fn(&EventKind) -> bool) -> Result<Duration> {
+        loop {
+            match self.next().await? {
+                Notice::Event(event) if wanted(&event.kind) => {
+                    return event
+                        .at
+                        .with_context(|| format!("{}: {:?} without a time", self.name, event.kind));
+                }
+                Notice::Event(_) => {}
+                other => bail!("{}: {other:?}", self.name),
+            }
+        }
+    }
+}
