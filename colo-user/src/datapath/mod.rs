@@ -18,6 +18,7 @@
     reason = "AF_XDP rings are memory shared with the kernel, and some system calls have no safe wrapper"
 )]
 
+mod attach;
 mod config;
 mod counters;
 mod error;
@@ -31,6 +32,7 @@ mod packet;
 pub mod programs;
 mod record;
 mod sys;
+mod tally;
 mod wait;
 mod xsk;
 
@@ -38,21 +40,22 @@ use std::io;
 
 use aya::maps::{MapData, RingBuf};
 pub use colo_ebpf::Mode;
-use colo_ebpf::{ABI_VERSION, Counter, MAP_HOLD_RING, MAP_MIRROR_RING, Settings};
 
 pub use config::{AttachMode, Config, DEFAULT_FRAMES, HoldBackend, MAX_FRAMES, MIN_FRAMES, Role};
 pub use counters::{CounterValue, Counters};
 pub use error::DatapathError;
 pub use inject::{Injected, TAP_CREDIT};
+pub use tally::Pressure;
 pub use wait::{Ready, Wake};
 
 use gaps::Gaps;
-use hold::{Hold, RingHold, SocketHold};
+use hold::Hold;
 use inject::Injector;
 use interface::Interface;
 use netlink::Netlink;
 use packet::PacketSocket;
 use programs::{NATIVE, Programs};
+use tally::{Own, ToldLosses};
 
 use crate::mono::Mono;
 
@@ -62,8 +65,6 @@ pub const MIRROR_BYTES: u32 = 16 << 20;
 pub const HOLD_BYTES: u32 = 16 << 20;
 /// Most copies that one [`Datapath::next_mirrored`] hands out.
 pub const MIRROR_BATCH: usize = 256;
-/// Below this share of free buffers frames are scarce.
-const SCARCE_SHARE: u32 = 4;
 
 /// A parked frame. Good from its capture to its release or discard; after that it names no frame, or another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -89,26 +90,6 @@ pub struct Mirrored<'a> {
     pub index: u64,
     /// When it came.
     pub stamp: Mono,
-}
-
-/// How much room there is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pressure {
-    /// Buffers in all.
-    pub total: u32,
-    /// Buffers that a captured frame can go to.
-    pub free: u32,
-    /// Buffers with a parked frame.
-    pub held: u32,
-    /// Buffers with a frame on its way out.
-    pub sending: u32,
-    /// Less than a quarter is free: time to ask for a checkpoint, before a frame is lost.
-    pub scarce: bool,
-    /// Frames of the guest that were lost since the start, for whatever reason: each makes a checkpoint necessary. The
-    /// counters `guest_*` and `hold_lost` tell the reason.
-    pub lost: u64,
-    /// Copies of client frames that found no room: the secondary lacks that input.
-    pub mirror_lost: u64,
 }
 
 /// How the programs are attached.
@@ -141,102 +122,7 @@ pub struct Datapath {
     own: Own,
 }
 
-/// What the kernel's counters said last about lost frames.
-#[derive(Clone, Copy, Debug, Default)]
-struct ToldLosses {
-    guest: u64,
-    mirror: u64,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Own {
-    captured: u64,
-    released: u64,
-    discarded: u64,
-    stale: u64,
-    completed: u64,
-    emitted: u64,
-    emit_no_room: u64,
-    mirrored: u64,
-    mirrored_unfinished: u64,
-}
-
 impl Datapath {
-    /// Loads the programs, opens the sockets, attaches. From then on the mode is that of the role: protect or
-    /// secondary.
-    ///
-    /// # Errors
-    /// An interface that is missing, down, has several queues or runs someone else's program; what the kernel refuses,
-    /// with its reason. Nothing is left behind.
-    pub fn attach(config: &Config) -> Result<Self, DatapathError> {
-        if !(MIN_FRAMES..=MAX_FRAMES).contains(&config.frames) {
-            return Err(DatapathError::Frames(config.frames));
-        }
-        if config.guest == config.uplink {
-            return Err(DatapathError::SameInterface(config.guest.clone()));
-        }
-        let mut netlink = Netlink::open()
-            .map_err(|source| DatapathError::Interface { interface: config.guest.clone(), source })?;
-        let guest = Interface::inspect(&mut netlink, &config.guest)?;
-        let uplink = Interface::inspect(&mut netlink, &config.uplink)?;
-        let mut warnings: Vec<_> = [&guest, &uplink].into_iter().flat_map(Interface::warnings).collect();
-
-        let sockets = open_sockets(config, &guest, &uplink)?;
-        let mut programs = Programs::load(MIRROR_BYTES, if sockets.is_some() { 0 } else { HOLD_BYTES })?;
-        let (hold, backend, longest): (Box<dyn Hold>, _, _) = if let Some(sockets) = sockets {
-            programs.set_hold_socket(sockets.capture_socket())?;
-            (Box::new(sockets), HoldBackend::Afxdp, SocketHold::longest(&guest))
-        } else {
-            let ring = programs.take_ring(MAP_HOLD_RING)?;
-            let hold = RingHold::open(ring, &guest, &uplink, config.frames)?;
-            (Box::new(hold), HoldBackend::Ringbuf, RingHold::longest(&guest))
-        };
-        if guest.speaks_ipv6() {
-            warnings.push(format!(
-                "the host itself speaks IPv6 on {0}, and the guest hears it: `sysctl -w net.ipv6.conf.{0}.disable_ipv6=1`",
-                guest.name
-            ));
-        }
-        if longest < guest.longest_frame() {
-            warnings.push(format!(
-                "{} has MTU {}, frames of more than {longest} bytes cannot be held: lower the MTU on both sides of it, \
-                 or use --hold ringbuf",
-                guest.name, guest.start.mtu
-            ));
-        }
-        programs.set_settings(settings(config, backend, longest, &guest, &uplink))?;
-        programs.set_ports(guest.index, uplink.index)?;
-        programs.set_mode(match config.role {
-            Role::Primary => Mode::Protect,
-            Role::Secondary => Mode::Secondary,
-        })?;
-        let mirror = programs.take_ring(MAP_MIRROR_RING)?;
-        let injector = Injector::open(&guest)?;
-        let promiscuous =
-            if uplink.filters_addresses() { Some(PacketSocket::open(&uplink, true)?) } else { None };
-        for warning in &warnings {
-            tracing::warn!("{warning}");
-        }
-        let attached = programs.attach(&guest, &uplink, config.attach, &mut netlink)?;
-        Ok(Self {
-            programs,
-            hold,
-            mirror,
-            injector,
-            _promiscuous: promiscuous,
-            netlink,
-            guest,
-            uplink,
-            attached,
-            backend,
-            warnings,
-            waiting: wait::Waiting::default(),
-            mirror_gaps: Gaps::default(),
-            told: ToldLosses::default(),
-            own: Own::default(),
-        })
-    }
-
     /// How the programs are attached.
     #[must_use]
     pub fn attached(&self) -> Attached {
@@ -362,82 +248,6 @@ impl Datapath {
         handed
     }
 
-    /// How much room there is, and what was lost. What the kernel alone knows of is read at every [`Self::wait`], at
-    /// most ten times a second.
-    #[must_use]
-    pub fn pressure(&self) -> Pressure {
-        let occupancy = self.hold.occupancy();
-        let free = occupancy.free + occupancy.filling;
-        let total = free + occupancy.held + occupancy.sending;
-        Pressure {
-            total,
-            free,
-            held: occupancy.held,
-            sending: occupancy.sending,
-            scarce: free < total / SCARCE_SHARE,
-            lost: self.told.guest,
-            mirror_lost: self.told.mirror.max(self.mirror_gaps.lost()),
-        }
-    }
-
-    fn read_losses(&mut self) {
-        // A frame that the socket or the ring could not take was seen by the hold as well: not summed.
-        let counter = |counter| self.programs.counter(counter).unwrap_or(0);
-        let refused = counter(Counter::GuestHoldTooLong)
-            + counter(Counter::GuestHoldNoSocket)
-            + counter(Counter::GuestHoldNoRoom);
-        let no_room = self.hold.lost().max(counter(Counter::GuestHoldRingFull));
-        self.told.guest = self.told.guest.max(refused + no_room);
-        self.told.mirror = counter(Counter::UplinkMirrorLost);
-    }
-
-    /// All counters since the start.
-    #[must_use]
-    pub fn counters(&mut self) -> Counters {
-        let mut counters = Counters::default();
-        for counter in Counter::ALL {
-            counters.add(counter.name(), self.programs.counter(counter).unwrap_or(0), counter.help());
-        }
-        let own = self.own;
-        counters.add("captured", own.captured, "Guest frames parked by the agent.");
-        counters.add("released", own.released, "Parked frames released onto the uplink.");
-        counters.add("discarded", own.discarded, "Parked frames dropped by the agent.");
-        counters.add(
-            "stale_frame",
-            own.stale,
-            "Releases or discards of a frame that was not parked: a fault of the agent.",
-        );
-        counters.add(
-            "checksum_completed",
-            own.completed,
-            "Released frames whose unfinished checksum was completed.",
-        );
-        counters.add("emitted", own.emitted, "Frames of the agent's own put onto the uplink.");
-        counters.add("emit_no_room", own.emit_no_room, "Frames of the agent's own that found no room.");
-        counters.add("mirrored", own.mirrored, "Copies of client frames read by the agent.");
-        counters.add(
-            "mirror_unfinished",
-            own.mirrored_unfinished,
-            "Client frames that came with an unfinished checksum: natively redirected, the guest drops them.",
-        );
-        counters.add(
-            "mirror_gaps",
-            self.mirror_gaps.lost(),
-            "Numbers missing between the copies of client frames.",
-        );
-        self.hold.count(&mut counters);
-        self.injector.count(&mut counters);
-        for (interface, name, help) in [
-            (&self.guest, "guest_tx_dropped", "Frames dropped by the guest's interface, as it counts them."),
-            (&self.uplink, "uplink_tx_dropped", "Frames dropped by the uplink, as it counts them."),
-        ] {
-            if let Ok(link) = self.netlink.link_by_index(interface.index) {
-                counters.add(name, link.tx_dropped.saturating_sub(interface.start.tx_dropped), help);
-            }
-        }
-        counters
-    }
-
     /// Sends what was released and takes the programs off. Dropping does the same without the last word.
     ///
     /// # Errors
@@ -457,44 +267,5 @@ impl Drop for Datapath {
         self.programs.detach();
         // The interface may be gone; there is no one left to tell.
         let _ = self.hold.flush();
-    }
-}
-
-/// The sockets of the AF_XDP backend; `None` if frames are to be held without.
-fn open_sockets(
-    config: &Config,
-    guest: &Interface,
-    uplink: &Interface,
-) -> Result<Option<SocketHold>, DatapathError> {
-    if config.hold == HoldBackend::Ringbuf {
-        return Ok(None);
-    }
-    match SocketHold::open(guest, uplink, config.frames) {
-        Ok(sockets) => Ok(Some(sockets)),
-        Err(error) if config.hold == HoldBackend::Auto && error.is_missing_support() => {
-            tracing::warn!("{error}: that is what is done now");
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-fn settings(
-    config: &Config,
-    backend: HoldBackend,
-    longest: u32,
-    guest: &Interface,
-    uplink: &Interface,
-) -> Settings {
-    let hold = if backend == HoldBackend::Ringbuf { colo_ebpf::Hold::Ring } else { colo_ebpf::Hold::Socket };
-    Settings {
-        abi: ABI_VERSION,
-        hold: hold as u32,
-        hold_limit: longest.min(uplink.longest_frame()),
-        uplink_limit: uplink.longest_frame(),
-        guest_limit: guest.longest_frame(),
-        filter: u32::from(config.guest_mac.is_some()),
-        guest_mac: config.guest_mac.unwrap_or_default(),
-        reserved: [0; 2],
     }
 }
