@@ -124,7 +124,12 @@ impl Primary {
     /// A primary whose peer has not come yet.
     #[must_use]
     pub fn new(policy: Policy, limits: Limits, on_loss: OnPeerLoss, peer_limit: Duration, now: Mono) -> Self {
-        let policy = Policy { emit_solicitations: true, coverage: Coverage::NewFlows, ..policy };
+        let policy = Policy {
+            emit_solicitations: true,
+            emit_acknowledgements: true,
+            coverage: Coverage::NewFlows,
+            ..policy
+        };
         Self {
             comparator: Comparator::new(policy, limits, now),
             epochs: PrimaryEpochs::new(Epoch::FIRST),

@@ -127,13 +127,20 @@ impl Comparator {
             Subject::Fragment(of) => match self.secondary_fragments.add(now, of, ()) {
                 Outcome::Waiting => self.bound_fragments(now, out),
                 Outcome::Whole(partial, data) => match reassembled(&partial.ip, partial.vlans, &data) {
-                    Ok(whole) => self.secondary_says(now, &whole, out),
+                    Ok(whole) => {
+                        self.secondary_says(now, &whole, out);
+                    }
                     Err(_) => self.secondary_pieces(now, &partial, out),
                 },
                 Outcome::GivenUp(partial) => self.secondary_pieces(now, &partial, out),
             },
             Subject::Neighbour { asks: true } => self.emit(now, frame, out),
-            _ => self.secondary_says(now, &classified, out),
+            _ => {
+                if self.secondary_says(now, &classified, out) && self.policy.emit_acknowledgements {
+                    self.counters.emitted_acknowledgements += 1;
+                    out.push(Action::Emit(frame.to_vec()));
+                }
+            }
         }
     }
 
@@ -300,24 +307,29 @@ impl Comparator {
         self.reclaim();
     }
 
-    fn secondary_says(&mut self, now: Mono, said: &Classified<'_>, out: &mut Vec<Action>) {
+    /// Returns whether the frame is an acknowledgement that the client has to hear, see `TcpFlow::secondary`.
+    fn secondary_says(&mut self, now: Mono, said: &Classified<'_>, out: &mut Vec<Action>) -> bool {
         if matches!(said.subject, Subject::Neighbour { .. }) {
-            return;
+            return false;
         }
         let Some(at) = self.flow(now, said, out) else {
             self.counters.secondary_overflow += 1;
-            return;
+            return false;
         };
         let (flows, mut cx) = context!(self, now, out);
         let flow = flows.get(at);
         flow.last = now;
-        match (&mut flow.comparison, &said.subject) {
+        let lags = match (&mut flow.comparison, &said.subject) {
             (Comparison::Tcp(tcp), Subject::Tcp(segment)) => tcp.secondary(&flow.key, segment, &mut cx),
-            (Comparison::Units(units), Subject::Unit(unit)) => units.secondary(&flow.key, unit, &mut cx),
+            (Comparison::Units(units), Subject::Unit(unit)) => {
+                units.secondary(&flow.key, unit, &mut cx);
+                false
+            }
             _ => unreachable!("a flow's key fixes its class"),
-        }
+        };
         flows.arm(at, &cx);
         self.reclaim();
+        lags
     }
 
     /// The flow of `said`, begun if there is room.

@@ -31,6 +31,8 @@ pub struct Counters {
     pub flow_table_full: u64,
     /// Solicitations of the secondary let out through the primary.
     pub emitted: u64,
+    /// Bare acknowledgements of a secondary that lags let out through the primary.
+    pub emitted_acknowledgements: u64,
     /// Solicitations of the secondary not let out: over the rate.
     pub emit_limited: u64,
     /// Flows that left the table, closed or idle.
@@ -67,6 +69,7 @@ impl Counters {
             ("secondary_fragments_expired", self.secondary_fragments_expired),
             ("flow_table_full", self.flow_table_full),
             ("emitted", self.emitted),
+            ("emitted_acknowledgements", self.emitted_acknowledgements),
             ("emit_limited", self.emit_limited),
             ("flows_expired", self.flows_expired),
             ("overloads", self.overloads),

@@ -49,7 +49,8 @@ pub enum Action {
     Drop(Token),
     /// Ask for a checkpoint. Requests are to be coalesced while one runs.
     Checkpoint(Box<Cause>),
-    /// Let this frame of the *secondary's* guest out too (an ARP request or a solicitation, so that the answer
-    /// reaches both). Already limited in rate; only made if [`Policy::emit_solicitations`] is set.
+    /// Let this frame of the *secondary's* guest out too: an ARP request or a solicitation, so that the answer
+    /// reaches both (already limited in rate; only if [`Policy::emit_solicitations`] is set), or a bare
+    /// acknowledgement (only if [`Policy::emit_acknowledgements`] is set).
     Emit(Vec<u8>),
 }

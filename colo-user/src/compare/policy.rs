@@ -79,6 +79,10 @@ pub struct Policy {
     pub emit_solicitations: bool,
     /// Most of them per second.
     pub emit_per_second: u32,
+    /// Let the secondary's bare acknowledgements out while the primary's are held because they acknowledge more. Else a
+    /// secondary that missed input which the primary has would never get it again: the client would have to hear where
+    /// the secondary stands before it says it once more.
+    pub emit_acknowledgements: bool,
     /// Which TCP flows are compared.
     pub coverage: Coverage,
     /// Frames released at once.
@@ -98,6 +102,7 @@ impl Default for Policy {
             reassembly: Duration::from_secs(5),
             emit_solicitations: false,
             emit_per_second: 50,
+            emit_acknowledgements: false,
             coverage: Coverage::All,
             bypass: Vec::new(),
         }

@@ -75,6 +75,8 @@ pub(super) struct TcpFlow {
     primary_in: u32,
     secondary_in: u32,
     held: VecDeque<Held>,
+    /// What the client has heard acknowledged last.
+    acknowledged: Option<Seq>,
     /// A divergence was reported that only a checkpoint can mend.
     diverged: bool,
     /// Lateness was reported, and nothing has been released since.
@@ -91,6 +93,7 @@ impl TcpFlow {
             primary_in: 0,
             secondary_in: 0,
             held: VecDeque::new(),
+            acknowledged: None,
             diverged: false,
             asked: false,
             overloaded: false,
@@ -150,14 +153,20 @@ impl TcpFlow {
         self.settle(kept, cx);
     }
 
-    /// A segment of the secondary's guest.
-    pub(super) fn secondary(&mut self, key: &FlowKey, segment: &TcpSegment<'_>, cx: &mut Context<'_>) {
+    /// A segment of the secondary's guest. Returns whether it is an acknowledgement that the client has to hear: bare,
+    /// of less than the primary's next segment acknowledges and is held for.
+    pub(super) fn secondary(
+        &mut self,
+        key: &FlowKey,
+        segment: &TcpSegment<'_>,
+        cx: &mut Context<'_>,
+    ) -> bool {
         let kept = self.kept();
         let followed = self.enter(Side::Secondary, segment);
         let number = self.secondary_in;
         let incarnation = self.at(number);
         if incarnation.unprotected {
-            return;
+            return false;
         }
         // A bound on what only the secondary has said.
         let said = incarnation.offset(segment.payload_seq()) + segment.payload.len() as i64;
@@ -168,11 +177,32 @@ impl TcpFlow {
             if !std::mem::replace(&mut self.overloaded, true) {
                 cx.overload(bound, limit, Some(*key));
             }
-            return;
+            return false;
         }
+        let heard = self.acknowledged;
         self.note(Side::Secondary, key, segment, followed, cx);
         self.pump(cx);
         self.settle(kept, cx);
+        let lags = self.lags(segment, heard);
+        if lags {
+            self.acknowledged = Some(segment.ack);
+        }
+        lags
+    }
+
+    /// Whether `segment` of the secondary says what the primary's held segments keep from the client, which had heard the
+    /// acknowledgement `heard` before: progress, or the same again (by which it learns of a loss).
+    fn lags(&self, segment: &TcpSegment<'_>, heard: Option<Seq>) -> bool {
+        let ends = TcpFlags(TcpFlags::SYN.0 | TcpFlags::FIN.0 | TcpFlags::RST.0);
+        let bare =
+            segment.payload.is_empty() && segment.flags.has(TcpFlags::ACK) && segment.flags.0 & ends.0 == 0;
+        let behind = self.held.front().is_some_and(|held| {
+            held.incarnation == self.secondary_in
+                && self.lack(held) == Some(Lack::Ack)
+                && held.ack.after(segment.ack)
+        });
+        let again = self.acknowledged == Some(segment.ack) && heard == self.acknowledged;
+        bare && behind && (again || self.acknowledged.is_none_or(|heard| segment.ack.after(heard)))
     }
 
     /// The client acknowledges what the guest said.
@@ -205,7 +235,10 @@ impl TcpFlow {
             self.incarnations.push_back(Incarnation::default());
         }
         match side {
-            Side::Primary => self.primary_in += 1,
+            Side::Primary => {
+                self.primary_in += 1;
+                self.acknowledged = None;
+            }
             Side::Secondary => self.secondary_in += 1,
         }
         true
@@ -378,6 +411,9 @@ impl TcpFlow {
     /// Takes note of a segment that has left.
     fn left(&mut self, held: &Held, cx: &mut Context<'_>) {
         cx.counters.compared_bytes += (held.to - held.from).unsigned_abs();
+        if held.flags.has(TcpFlags::ACK) && self.acknowledged.is_none_or(|a| held.ack.after(a)) {
+            self.acknowledged = Some(held.ack);
+        }
         let incarnation = self.at(held.incarnation);
         if !held.flags.has(TcpFlags::SYN) && !held.flags.has(TcpFlags::RST) {
             incarnation.released = incarnation.released.max(Some(held.to));
@@ -415,6 +451,7 @@ impl TcpFlow {
         self.incarnations.truncate(1);
         self.secondary_in = self.primary_in;
         self.incarnations[0].cut();
+        self.acknowledged = None;
         self.diverged = false;
         self.asked = false;
         self.overloaded = false;

@@ -477,3 +477,36 @@ fn flows_leave_on_close_and_idleness() {
     rig.pass(1_000_000);
     assert_eq!(rig.c.flows(), 1, "a flow that holds something stays");
 }
+
+#[test]
+fn a_client_hears_where_a_secondary_that_missed_input_stands() {
+    let mut rig = Rig::with(Policy { emit_acknowledgements: true, ..Policy::default() }, Limits::default());
+    let ack = |n: u32| tcp().seq(100).ack(n).frame();
+    rig.both(&ack(1000));
+    // The primary has heard more, in two steps; the secondary missed what follows 1500.
+    rig.p(&ack(2000));
+    rig.p(&ack(3000));
+    rig.s(&ack(1500));
+    assert_eq!((rig.left.len(), &rig.emitted), (1, &vec![ack(1500)]));
+    // The same again is how a client learns of a loss; older than that says nothing.
+    rig.s(&ack(1500));
+    rig.s(&ack(1200));
+    assert_eq!(rig.emitted, [ack(1500), ack(1500)]);
+    // What the primary's own frame says need not be said twice.
+    rig.s(&ack(2000));
+    assert_eq!((rig.left.len(), rig.emitted.len()), (2, 2));
+    rig.s(&ack(3000));
+    rig.assert_agreed();
+    assert_eq!(rig.c.counters().emitted_acknowledgements, 2);
+}
+
+#[test]
+fn no_acknowledgement_passes_a_segment_that_is_held_for_what_it_says() {
+    let mut rig = Rig::with(Policy { emit_acknowledgements: true, ..Policy::default() }, Limits::default());
+    rig.both(&tcp().seq(100).ack(1000).frame());
+    rig.p(&tcp().seq(100).ack(2000).data(b"good").frame());
+    rig.s(&tcp().seq(100).ack(1500).frame());
+    rig.s(&tcp().seq(100).ack(1500).data(b"evil").frame());
+    rig.s(&tcp().seq(104).ack(1600).frame());
+    assert_eq!((rig.left.len(), rig.emitted.len()), (1, 0));
+}
