@@ -583,3 +583,6 @@ pub enum Violation {
     #[error("more than {WITHHELD_BYTES} bytes of output before the epoch's begin")]
     Withheld,
 }
+
+#[cfg(test)]
+mod tests;

@@ -100,6 +100,9 @@ async fn supervise(options: Options, control: ControlSocket) -> Result<()> {
         }
     }
     info!("told to stop");
+    // No new link for an agent that ends.
+    connecting.abort();
+    drop(made);
     let _ = handle.send(Command::Exit);
     tokio::select! {
         ended = &mut packet => ended.context("the packet thread has panicked")?,

@@ -418,3 +418,6 @@ impl Secondary {
         named.into_iter().chain(self.translator.counters().named()).map(|(name, n)| (name.to_owned(), n))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -170,6 +170,9 @@ impl PrimaryThread {
                     self.core.lost(now, Reason::ProtocolBroken, &mut self.effects);
                     return false;
                 }
+                if matches!(self.effects.last(), Some(Effect::CloseLink(_))) {
+                    return false;
+                }
             }
         }
         true

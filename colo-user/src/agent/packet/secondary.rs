@@ -134,6 +134,9 @@ impl SecondaryThread {
                     self.core.lost(Reason::ProtocolBroken, &mut self.effects);
                     return false;
                 }
+                if matches!(self.effects.last(), Some(Effect::CloseLink(_))) {
+                    return false;
+                }
             }
         }
         true

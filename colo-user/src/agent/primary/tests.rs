@@ -1,0 +1,170 @@
+use super::*;
+use crate::link::frame::Heartbeat;
+use crate::wire::build::Tcp;
+
+const LIMIT: Duration = Duration::from_secs(5);
+
+struct Rig {
+    core: Primary,
+    now: Mono,
+    outbox: Outbox,
+    effects: Vec<Effect>,
+}
+
+impl Rig {
+    fn new(on_loss: OnPeerLoss) -> Self {
+        let now = Mono::from_millis(10_000);
+        let core = Primary::new(Policy::default(), Limits::default(), on_loss, LIMIT, now);
+        Self { core, now, outbox: Outbox::default(), effects: Vec::new() }
+    }
+
+    fn in_sync() -> Self {
+        let mut rig = Self::new(OnPeerLoss::Pass);
+        rig.core.connected(rig.now, &mut rig.outbox);
+        rig.hear(&Message::Heartbeat(Heartbeat { sent: 1, echo: rig.now.as_nanos(), frames: 0, lost: 0 }))
+            .unwrap();
+        assert_eq!(rig.core.protection(), Protection::Protected);
+        rig.effects.clear();
+        rig
+    }
+
+    fn hear(&mut self, message: &Message<'_>) -> Result<(), Violation> {
+        self.core.message(self.now, message, &mut self.outbox, &mut self.effects)
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now = self.now + time;
+        self.core.tick(self.now, Some(&mut self.outbox), &mut self.effects);
+    }
+
+    fn say(&mut self, token: u64) {
+        let ends = ["192.0.2.2:80", "198.51.100.1:4000"].map(|end| end.parse().unwrap());
+        let frame = Tcp::new(ends[0], ends[1]).seq(7).ack(9).flag(crate::wire::TcpFlags::SYN).frame();
+        let outbox = Some(&mut self.outbox);
+        self.core.captured(self.now, Token(token), &frame, outbox, &mut self.effects);
+    }
+
+    fn asked(&self) -> Vec<&'static str> {
+        let kind = |effect: &Effect| match effect {
+            Effect::Ask(request) => Some(request.kind),
+            _ => None,
+        };
+        self.effects.iter().filter_map(kind).collect()
+    }
+}
+
+#[test]
+fn before_the_first_sync_everything_passes_whatever_the_policy() {
+    for policy in [OnPeerLoss::Pass, OnPeerLoss::Hold, OnPeerLoss::Close] {
+        let mut rig = Rig::new(policy);
+        rig.say(1);
+        rig.core.connected(rig.now, &mut rig.outbox);
+        rig.say(2);
+        assert_eq!(rig.effects, [Effect::Release(Token(1)), Effect::Release(Token(2))]);
+        assert_eq!(rig.core.protection(), Protection::Not(Reason::Syncing));
+    }
+}
+
+#[test]
+fn sync_needs_an_answer_of_this_session() {
+    let mut rig = Rig::new(OnPeerLoss::Pass);
+    rig.core.connected(rig.now, &mut rig.outbox);
+    for echo in [0, rig.now.as_nanos() - 1] {
+        rig.hear(&Message::Heartbeat(Heartbeat { sent: 1, echo, frames: 0, lost: 0 })).unwrap();
+        assert_eq!(rig.core.protection(), Protection::Not(Reason::Syncing), "echo {echo}");
+    }
+    rig.hear(&Message::Heartbeat(Heartbeat { sent: 1, echo: rig.now.as_nanos(), frames: 0, lost: 0 }))
+        .unwrap();
+    assert_eq!(rig.core.protection(), Protection::Protected);
+}
+
+#[test]
+fn every_loss_asks_by_name_and_a_lasting_one_once_a_second() {
+    let mut rig = Rig::in_sync();
+    let losses = Losses { captured: 2, mirrored: 3, scarce: true };
+    rig.core.losses(rig.now, losses, &mut rig.effects);
+    rig.core.losses(rig.now, losses, &mut rig.effects);
+    rig.hear(&Message::Heartbeat(Heartbeat { sent: 2, echo: 1, frames: 0, lost: 4 })).unwrap();
+    rig.hear(&Message::Heartbeat(Heartbeat { sent: 3, echo: 1, frames: 0, lost: 4 })).unwrap();
+    rig.hear(&Message::Ask(AskReason::TranslationFull)).unwrap();
+    rig.hear(&Message::Ask(AskReason::CaptureLost)).unwrap();
+    let once = [
+        "capture-lost",
+        "mirror-input-lost",
+        "pressure",
+        "input-lost",
+        "translation-full",
+        "secondary-capture-lost",
+    ];
+    assert_eq!(rig.asked(), once);
+    rig.now = rig.now + ASK_PAUSE;
+    rig.core.losses(rig.now, losses, &mut rig.effects);
+    assert_eq!(rig.asked()[once.len()..], ["pressure"], "only what goes on");
+    assert_eq!(rig.core.asked().values().sum::<u64>(), 7);
+}
+
+#[test]
+fn what_a_secondary_cannot_say_is_refused() {
+    let epoch = Epoch::FIRST;
+    for message in [
+        Message::Input { epoch, index: 0, frame: b"x" },
+        Message::Cut(epoch),
+        Message::InputCut { epoch, first: 0 },
+        Message::End(epoch),
+        Message::Begin(epoch.next()),
+        Message::Output { epoch: epoch.next(), frame: b"x" },
+    ] {
+        assert!(Rig::in_sync().hear(&message).is_err(), "{message:?}");
+    }
+}
+
+#[test]
+fn a_cut_that_nobody_answers_is_a_lost_peer() {
+    let mut rig = Rig::in_sync();
+    rig.core.cut(rig.now, Some(&mut rig.outbox));
+    assert!(!rig.core.takes_output());
+    for _ in 0..CUT_LIMIT.as_secs() * 2 {
+        assert_eq!(rig.core.protection(), Protection::Protected);
+        rig.hear(&Message::Heartbeat(Heartbeat::default())).unwrap();
+        rig.pass(Duration::from_millis(500));
+    }
+    assert_eq!(rig.core.protection(), Protection::Not(Reason::CutUnanswered));
+    assert!(rig.core.takes_output());
+}
+
+#[test]
+fn output_of_the_next_epoch_waits_for_its_begin_within_a_bound() {
+    let mut rig = Rig::in_sync();
+    let epoch = rig.core.epoch();
+    rig.core.cut(rig.now, Some(&mut rig.outbox));
+    rig.hear(&Message::End(epoch)).unwrap();
+    let frame = vec![0; 60_000];
+    let fit = WITHHELD_BYTES / frame.len();
+    for _ in 0..fit {
+        rig.hear(&Message::Output { epoch: epoch.next(), frame: &frame }).unwrap();
+    }
+    assert_eq!(rig.hear(&Message::Output { epoch: epoch.next(), frame: &frame }), Err(Violation::Withheld));
+}
+
+#[test]
+fn a_stalled_link_is_closed_by_name_and_nothing_stays_held() {
+    let mut rig = Rig::in_sync();
+    rig.say(5);
+    assert_eq!((rig.core.held(), rig.effects.len()), (1, 0));
+    rig.core.stalled(rig.now, &mut rig.effects);
+    assert_eq!(rig.core.protection(), Protection::Not(Reason::LinkStalled));
+    assert!(matches!(&rig.effects[0], Effect::CloseLink(Some((ByeReason::Stalled, _)))));
+    assert_eq!(rig.effects[1..], [Effect::Release(Token(5))]);
+}
+
+#[test]
+fn at_the_end_what_is_held_leaves_or_is_dropped() {
+    for release in [true, false] {
+        let mut rig = Rig::in_sync();
+        rig.say(5);
+        rig.core.exit(rig.now, release, &mut rig.effects);
+        let last = if release { Effect::Release(Token(5)) } else { Effect::Drop(Token(5)) };
+        assert_eq!(rig.effects.last(), Some(&last));
+        assert_eq!(rig.core.held(), 0);
+    }
+}

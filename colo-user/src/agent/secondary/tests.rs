@@ -1,0 +1,152 @@
+use super::*;
+use crate::link::buffer::Inbox;
+use crate::link::frame::Heartbeat;
+
+const LIMIT: Duration = Duration::from_secs(5);
+
+struct Rig {
+    core: Secondary,
+    now: Mono,
+    outbox: Outbox,
+    effects: Vec<Effect>,
+    guest: Vec<Vec<u8>>,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let now = Mono::from_millis(10_000);
+        let core = Secondary::new(Limits::default(), LIMIT);
+        Self { core, now, outbox: Outbox::default(), effects: Vec::new(), guest: Vec::new() }
+    }
+
+    fn in_sync() -> Self {
+        let mut rig = Self::new();
+        rig.core.connected(rig.now);
+        rig.hear(&Message::Heartbeat(Heartbeat { sent: 1, echo: 0, frames: 0, lost: 0 })).unwrap();
+        rig.hear(&Message::Begin(Epoch(5))).unwrap();
+        assert_eq!(rig.core.protection(), Protection::Not(Reason::Syncing), "not answered yet");
+        rig.hear(&Message::Heartbeat(Heartbeat { sent: 2, echo: rig.now.as_nanos(), frames: 0, lost: 0 }))
+            .unwrap();
+        assert_eq!(rig.core.protection(), Protection::Protected);
+        rig
+    }
+
+    fn hear(&mut self, message: &Message<'_>) -> Result<(), Violation> {
+        self.core.message(self.now, message, &mut self.outbox, &mut self.effects)
+    }
+
+    fn input(&mut self, index: u64) {
+        self.hear(&Message::Input { epoch: Epoch(5), index, frame: &[index.to_le_bytes()[0]; 60] }).unwrap();
+    }
+
+    fn inject(&mut self, outcome: Injection) -> bool {
+        let guest = &mut self.guest;
+        self.core.inject(self.now, 64, Some(&mut self.outbox), |frame| {
+            if outcome == Injection::Sent {
+                guest.push(frame.to_vec());
+            }
+            outcome
+        })
+    }
+
+    /// First bytes of the frames that the guest got.
+    fn got(&self) -> Vec<u8> {
+        self.guest.iter().map(|frame| frame[0]).collect()
+    }
+
+    fn count(&self, name: &str) -> u64 {
+        self.core.counters().find(|(n, _)| n == name).map(|(_, n)| n).expect(name)
+    }
+
+    /// What was said to the primary so far.
+    fn said(&mut self) -> Vec<String> {
+        let mut inbox = Inbox::default();
+        let mut said = Vec::new();
+        while !self.outbox.is_empty() {
+            let bytes = self.outbox.slices()[0].to_vec();
+            let n = bytes.len().min(inbox.space().len());
+            inbox.space()[..n].copy_from_slice(&bytes[..n]);
+            inbox.filled(n);
+            self.outbox.consume(n);
+            while let Some(message) = inbox.next_message().unwrap() {
+                said.push(format!("{message:?}"));
+            }
+        }
+        said
+    }
+}
+
+#[test]
+fn input_waits_for_credit_in_order_and_what_can_never_go_in_is_lost_by_count() {
+    let mut rig = Rig::in_sync();
+    (0..3).for_each(|index| rig.input(index));
+    assert!(!rig.inject(Injection::Later), "nothing more goes in now");
+    assert_eq!(rig.core.waiting(), 3);
+    rig.inject(Injection::Sent);
+    assert_eq!(rig.got(), [0, 1, 2]);
+    rig.input(3);
+    rig.inject(Injection::Never);
+    assert_eq!((rig.core.lost_input(), rig.core.waiting()), (1, 0));
+}
+
+#[test]
+fn beyond_its_bound_input_is_dropped_and_told_as_lost() {
+    let mut rig = Rig::in_sync();
+    for index in 0..QUEUE_FRAMES as u64 + 7 {
+        rig.input(index);
+    }
+    assert_eq!((rig.core.waiting(), rig.core.lost_input()), (QUEUE_FRAMES, 7));
+    rig.now = rig.now + Duration::from_secs(1);
+    rig.core.tick(rig.now, Some(&mut rig.outbox), &mut rig.effects);
+    let said = rig.said();
+    assert!(said.iter().any(|m| m.starts_with("Heartbeat") && m.contains("lost: 7")), "{said:?}");
+}
+
+#[test]
+fn a_cut_withholds_input_until_its_index_is_known_and_drops_what_the_state_contains() {
+    let mut rig = Rig::in_sync();
+    (0..4).for_each(|index| rig.input(index));
+    // The front is translated already when the cut comes.
+    rig.inject(Injection::Later);
+    rig.hear(&Message::Cut(Epoch(5))).unwrap();
+    assert_eq!(rig.effects, [Effect::Drain]);
+    rig.core.captured(rig.now, &mut [9; 60], Some(&mut rig.outbox));
+    rig.core.drained(rig.now, Some(&mut rig.outbox));
+    assert!(!rig.inject(Injection::Sent));
+    assert_eq!(rig.guest.len(), 0);
+    rig.hear(&Message::InputCut { epoch: Epoch(5), first: 2 }).unwrap();
+    rig.inject(Injection::Sent);
+    assert_eq!((rig.got(), rig.count("input_stale")), (vec![2, 3], 2));
+    rig.core.captured(rig.now, &mut [9; 60], Some(&mut rig.outbox));
+    let said = rig.said();
+    let order: Vec<_> = said.iter().map(|m| m.split(", frame").next().unwrap_or(m).to_owned()).collect();
+    assert_eq!(
+        order,
+        ["Output { epoch: Epoch(5)", "End(Epoch(5))", "Begin(Epoch(6))", "Output { epoch: Epoch(6)"]
+    );
+}
+
+#[test]
+fn what_a_primary_cannot_say_is_refused() {
+    for message in [
+        Message::Output { epoch: Epoch(5), frame: b"x" },
+        Message::End(Epoch(5)),
+        Message::Ask(AskReason::CaptureLost),
+        Message::Input { epoch: Epoch(6), index: 0, frame: b"x" },
+        Message::Cut(Epoch(4)),
+        Message::InputCut { epoch: Epoch(5), first: 0 },
+    ] {
+        assert!(Rig::in_sync().hear(&message).is_err(), "{message:?}");
+    }
+}
+
+#[test]
+fn a_silent_primary_is_lost_and_output_is_no_longer_sent() {
+    let mut rig = Rig::in_sync();
+    rig.now = rig.now + LIMIT;
+    rig.core.tick(rig.now, Some(&mut rig.outbox), &mut rig.effects);
+    assert_eq!(rig.core.protection(), Protection::Not(Reason::PeerSilent));
+    assert_eq!(rig.effects, [Effect::CloseLink(None)]);
+    rig.core.captured(rig.now, &mut [9; 60], None);
+    assert_eq!(rig.count("output_not_sent"), 1);
+}
