@@ -26,8 +26,8 @@ const WINDOW: u64 = 512;
 /// Bytes of one write of the generator, about.
 const WRITE: usize = 8 * 1024;
 
-/// Packets under way that have not come out after this are lost.
-const LOST_AFTER: Duration = Duration::from_millis(300);
+/// With nothing coming out for so long, what is under way is taken for lost.
+const LOST_AFTER: Duration = Duration::from_secs(2);
 
 /// The CPUs of the comparator and of the generator.
 const CPUS: [usize; 2] = [0, 1];
@@ -119,13 +119,7 @@ fn flood(program: &Program, case: Case, duration: Duration) -> Result<Flood> {
                 running.primary.write_all(&buffer).context("primary_in")?;
                 running.secondary.write_all(&buffer).context("secondary_in")?;
                 said += batch;
-                let waiting = Instant::now();
-                while said - lost - arrived.load(Ordering::Acquire) > WINDOW {
-                    if waiting.elapsed() > LOST_AFTER {
-                        lost = said - arrived.load(Ordering::Acquire);
-                    }
-                    thread::yield_now();
-                }
+                lost += wait_for(&arrived, said - lost, WINDOW);
                 let left = arrived.load(Ordering::Acquire);
                 match begun {
                     None if left >= warm.saturating_sub(WINDOW) => {
@@ -135,6 +129,7 @@ fn flood(program: &Program, case: Case, duration: Duration) -> Result<Flood> {
                         let packets = (left - from) as f64;
                         let cpu = process::cpu_time(running.pid())?.saturating_sub(cpu);
                         let rate = packets / begin.elapsed().as_secs_f64();
+                        lost += wait_for(&arrived, said - lost, 0);
                         return Ok(Flood {
                             rate,
                             cpu_micros: cpu.as_secs_f64() * 1e6 / packets.max(1.0),
@@ -149,6 +144,24 @@ fn flood(program: &Program, case: Case, duration: Duration) -> Result<Flood> {
         done.store(true, Ordering::Relaxed);
         outcome
     })
+}
+
+/// Waits until all but `window` of `expected` packets have arrived. Returns how many have to be given up for that.
+fn wait_for(arrived: &AtomicU64, expected: u64, window: u64) -> u64 {
+    let mut last = (arrived.load(Ordering::Acquire), Instant::now());
+    loop {
+        let now = arrived.load(Ordering::Acquire);
+        let missing = expected.saturating_sub(now);
+        if missing <= window {
+            return 0;
+        }
+        if now != last.0 {
+            last = (now, Instant::now());
+        } else if last.1.elapsed() > LOST_AFTER {
+            return missing;
+        }
+        thread::yield_now();
+    }
 }
 
 /// Microseconds of each packet, sorted.

@@ -20,16 +20,17 @@ use crate::{
 };
 
 /// Bytes of one chunk.
-const CHUNK: usize = 256 * 1024;
+const CHUNK: usize = 128 * 1024;
 
-/// Input is read when at least this much room is left in the current chunk.
-const LEAST_READ: usize = 64 * 1024;
+/// Bytes read at a time: much for a system call, little for a cache, so that what is read is still there when it is
+/// compared and written.
+pub const READ: usize = 64 * 1024;
 
 /// Empty chunks kept for reuse.
-const SPARE: usize = 16;
+const SPARE: usize = 32;
 
 /// Chunks below which nothing is ever moved together.
-const COMPACT_FROM: usize = 32;
+const COMPACT_FROM: usize = 64;
 
 /// Most spans handed to one write.
 const GATHER: usize = 256;
@@ -135,12 +136,12 @@ impl Hold {
             + self.queue.capacity() * size_of::<Span>()
     }
 
-    /// Where to read the next input to, at least [`LEAST_READ`] bytes. All complete frames have to be parsed.
+    /// Where to read the next input to, about [`READ`] bytes. All complete frames have to be parsed.
     pub fn space(&mut self) -> &mut [u8] {
         let partial = self.parsed..self.filled;
         if partial.is_empty() && self.chunks[self.current].live == 0 {
             (self.parsed, self.filled) = (0, 0);
-        } else if CHUNK - self.filled < LEAST_READ.max(MAX_ON_WIRE - partial.len()) {
+        } else if self.parsed > 0 && CHUNK - self.filled < READ.max(MAX_ON_WIRE - partial.len()) {
             let old = self.current;
             let new = add_chunk(&mut self.chunks, &mut self.spare);
             if let Some((from, to)) = self.chunks.get2_mut(old, new) {
@@ -150,7 +151,7 @@ impl Hold {
             self.free_if_empty(old);
             self.compact_if_sparse();
         }
-        &mut self.chunks[self.current].data[self.filled..]
+        &mut self.chunks[self.current].data[self.filled..(self.filled + READ).min(CHUNK)]
     }
 
     /// `n` bytes have been read into the space.

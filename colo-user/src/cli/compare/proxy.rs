@@ -8,7 +8,7 @@ use std::{io::IoSlice, time::Duration};
 
 use tracing::{info, warn};
 
-use super::hold::{Bound, Hold};
+use super::hold::{Bound, Hold, READ};
 use crate::{
     checkpoint::notify_dev::{Notify, Said},
     compare::{Action, Comparator, Limits, Policy},
@@ -16,8 +16,9 @@ use crate::{
     mono::Mono,
 };
 
-/// Bytes of the secondary's stream read at a time.
-const SECONDARY_READ: usize = 256 * 1024;
+/// Bytes that both guests said and that are kept in each flow for retransmissions. Nothing here tells what the client
+/// has acknowledged, so this is about a window; what is older is compared anew.
+const SAID_BYTES: usize = 64 * 1024;
 
 /// Causes logged in full between two checkpoints; further ones are only counted.
 const LOGGED_CAUSES: u32 = 16;
@@ -56,7 +57,7 @@ impl Settings {
         let limits = Limits::default();
         // What is held is kept in the comparator too, and leaves its room to the rest.
         let kept_bytes = limits.kept_bytes.saturating_add(self.bound.bytes);
-        Limits { queue: self.max_queue_size, kept_bytes, ..limits }
+        Limits { queue: self.max_queue_size, said_bytes: SAID_BYTES, kept_bytes, ..limits }
     }
 }
 
@@ -96,7 +97,7 @@ impl Proxy {
         Self {
             comparator: Comparator::new(settings.policy(), settings.limits(), now),
             hold: Hold::new(settings.framing, settings.bound),
-            secondary: Decoder::new(settings.framing, SECONDARY_READ),
+            secondary: Decoder::new(settings.framing, READ),
             notify: Notify::new(settings.framing, settings.scan_cycle),
             actions: Vec::new(),
             counters: Counters::default(),
