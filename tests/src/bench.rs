@@ -6,6 +6,7 @@
 
 pub mod engine;
 pub mod generator;
+pub mod hold;
 pub mod process;
 pub mod proxy;
 
@@ -121,7 +122,7 @@ impl fmt::Display for Report {
                 group = row.group;
                 writeln!(f, "\n{:<38} {:<22} {:>12} {:>12} {:>8}", group, "", "colo", "peer", "better")?;
             }
-            let ratio = row.ratio().map_or("-".to_owned(), |ratio| format!("{ratio:.2}x"));
+            let ratio = row.ratio().map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}x"));
             writeln!(
                 f,
                 "  {:<36} {:<22} {:>12} {:>12} {:>8}",

@@ -1,11 +1,12 @@
-//! `colo-bench`: the comparator, and `colo compare` beside stock colo-compare. See `--help`.
+//! `colo-bench`: the comparator, `colo compare` beside stock colo-compare, and the hold path beside a kernel bridge. See
+//! `--help`.
 
 use std::{fs, path::PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use colo_tests::{
-    bench::{Effort, Report, engine, generator::Case, proxy},
+    bench::{Effort, Report, engine, generator::Case, hold, proxy},
     lab::child::Programs,
     oracle::{Options, Program},
 };
@@ -13,7 +14,7 @@ use colo_tests::{
 /// Measure colo beside its peers, in one run
 ///
 /// Rounds alternate between colo and the peer; shown are the medians and how many times better colo is. The peer is
-/// QEMU's colo-compare: without it the benchmark fails.
+/// QEMU's colo-compare, without which the benchmark fails, and a kernel bridge for the hold path (as root).
 #[derive(Debug, Parser)]
 #[command(max_term_width = 110)]
 struct Args {
@@ -35,7 +36,7 @@ struct Args {
 }
 
 /// The groups of rows.
-const GROUPS: [&str; 3] = ["engine", "throughput", "latency"];
+const GROUPS: [&str; 4] = ["engine", "throughput", "latency", "hold"];
 
 fn main() -> Result<()> {
     let args = Args::parse();
@@ -81,6 +82,9 @@ fn main() -> Result<()> {
     }
     if wanted("latency") {
         proxy::latency(&mut report, &ours, &cases(&[64, 1448], &[1, 1000, 15_000]), effort)?;
+    }
+    if wanted("hold") {
+        hold::run(&mut report, effort)?;
     }
     if args.json {
         println!("{:#}", report.json())
