@@ -109,8 +109,9 @@ async fn a_handshake_and_refusals_that_name_everything() {
     for (name, on) in [("x-colo", true), ("events", true), ("postcopy-ram", false)] {
         assert!(capabilities.iter().any(|c| c.name == name && c.on == on), "{name} in {capabilities:?}");
     }
-    client.call(command::set_checkpoint_delay(Duration::from_secs(2))).await.unwrap();
-    assert_eq!(client.call(command::query_parameters()).await.unwrap().x_checkpoint_delay, 2000);
+    let delay = Duration::from_secs(2);
+    client.call(command::set_checkpoint_delay(delay)).await.unwrap();
+    assert_eq!(client.call(command::query_parameters()).await.unwrap().checkpoint_delay(), delay);
     assert_eq!(client.call(command::query_migrate()).await.unwrap().status, None);
     assert!(client.call(command::human("info version")).await.unwrap().starts_with('7'));
 

@@ -8,6 +8,7 @@
 //! | `log` | a line in the log ([`Log`]) |
 //! | `exec:COMMAND` | a command with the divergence in its environment ([`exec`]) |
 //! | `notify:ENDPOINT` | QEMU's notify_dev protocol ([`notify`], the protocol itself in [`notify_dev`]) |
+//! | `qmp:ENDPOINT` | a forced checkpoint of QEMU's own COLO ([`qmp`]) |
 //!
 //! A request is *settled* when a later epoch begins ([`Signals::settle`]): backends do not start on a settled one. A
 //! backend that hears that a checkpoint has come says so through [`OnCheckpoint`], which begins the cut.
@@ -16,6 +17,7 @@ pub mod exec;
 pub mod mailbox;
 pub mod notify;
 pub mod notify_dev;
+pub mod qmp;
 
 use crate::compare::{Cause, Divergence};
 use crate::epoch::Epoch;
@@ -99,20 +101,27 @@ pub enum BackendSpec {
     Exec(String),
     /// `notify:ENDPOINT`
     Notify(Endpoint),
+    /// `qmp:ENDPOINT`
+    Qmp(Endpoint),
 }
 
 impl FromStr for BackendSpec {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        let endpoint =
+            |text: &str| text.parse().map_err(|e: crate::link::endpoint::EndpointError| e.to_string());
         match text.split_once(':') {
             None if text == "log" => Ok(Self::Log),
             Some(("exec", command)) if !command.trim().is_empty() => Ok(Self::Exec(command.to_owned())),
-            Some(("notify", endpoint)) => endpoint
-                .parse()
-                .map(Self::Notify)
-                .map_err(|e: crate::link::endpoint::EndpointError| e.to_string()),
-            _ => Err(format!("`{text}` is none of log, exec:COMMAND, notify:ENDPOINT")),
+            Some(("notify", text)) => endpoint(text).map(Self::Notify),
+            Some(("qmp", text)) => match endpoint(text)? {
+                Endpoint { server: true, .. } => Err(format!(
+                    "`{text}`: QEMU listens on its monitor and colo connects; leave out server=on"
+                )),
+                monitor => Ok(Self::Qmp(monitor)),
+            },
+            _ => Err(format!("`{text}` is none of log, exec:COMMAND, notify:ENDPOINT, qmp:ENDPOINT")),
         }
     }
 }
@@ -127,6 +136,7 @@ impl BackendSpec {
             Self::Log => Box::new(Log),
             Self::Exec(command) => Box::new(exec::Exec::new(command)),
             Self::Notify(endpoint) => Box::new(notify::NotifyDev::open(endpoint)?),
+            Self::Qmp(endpoint) => Box::new(qmp::Qmp::new(endpoint)),
         })
     }
 
@@ -135,6 +145,7 @@ impl BackendSpec {
             Self::Log => "log",
             Self::Exec(_) => "exec",
             Self::Notify(_) => "notify",
+            Self::Qmp(_) => "qmp",
         }
     }
 }

@@ -8,7 +8,11 @@ fn backends_are_read_from_their_option() {
         panic!("must parse")
     };
     assert!(endpoint.server);
-    for wrong in ["", "logs", "exec:", "exec: ", "notify:", "notify:/run/n", "qmp:unix:/x"] {
+    let monitor = BackendSpec::Qmp("unix:/run/q".parse().unwrap());
+    assert_eq!("qmp:unix:/run/q".parse(), Ok(monitor));
+    for wrong in
+        ["", "logs", "exec:", "exec: ", "notify:", "notify:/run/n", "qmp:", "qmp:unix:/x,server=on", "qmp:/x"]
+    {
         assert!(wrong.parse::<BackendSpec>().is_err(), "{wrong:?}");
     }
 }

@@ -32,7 +32,9 @@ Exit status 1: it could not start, or lost an interface. 2: the command line is 
 With exec:COMMAND the command finds the divergence in COLO_KIND, COLO_TEXT, COLO_EPOCH, COLO_FLOW, COLO_SEQ, COLO_OFFSET,
 COLO_PRIMARY, COLO_SECONDARY (hexadecimal) and COLO_COALESCED. One runs at a time, for at most 30 s; what comes meanwhile is
 one more run. With notify:ENDPOINT the agent speaks QEMU's notify_dev protocol: DO_CHECKPOINT each second until
-COLO_CHECKPOINT says that the secondary owns the state, which releases what is held.")]
+COLO_CHECKPOINT says that the secondary owns the state, which releases what is held. With qmp:ENDPOINT, a monitor of the
+primary's QEMU that is colo's alone, it forces a checkpoint of QEMU's own COLO and follows all that come; the migration
+capability `events` must be on.")]
 pub struct Primary {
     #[command(flatten)]
     common: Common,
@@ -55,7 +57,7 @@ pub struct Primary {
     /// Longest such wait, in milliseconds; between the two it is what checkpoints have lately cost
     #[arg(long, value_name = "MS", default_value_t = 3000, value_parser = value_parser!(u64).range(1..))]
     wait_max: u64,
-    /// How checkpoints are asked for: log, exec:COMMAND or notify:ENDPOINT; may be given several times
+    /// How checkpoints are asked for: log, exec:COMMAND, notify:ENDPOINT or qmp:ENDPOINT; may be given several times
     #[arg(long, value_name = "HOW", default_value = "log")]
     checkpoint: Vec<BackendSpec>,
 }

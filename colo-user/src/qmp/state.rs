@@ -1,5 +1,7 @@
 //! What QEMU answers when asked where it is. A word that is not known here reads as `Other`.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 
 /// `query-status`.
@@ -76,8 +78,16 @@ pub enum MigrationStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Parameters {
-    /// Milliseconds between periodic checkpoints.
-    pub x_checkpoint_delay: u32,
+    /// In milliseconds.
+    x_checkpoint_delay: u32,
+}
+
+impl Parameters {
+    /// The time between periodic checkpoints.
+    #[must_use]
+    pub const fn checkpoint_delay(&self) -> Duration {
+        Duration::from_millis(self.x_checkpoint_delay as u64)
+    }
 }
 
 /// One of `query-migrate-capabilities`.
