@@ -1,10 +1,10 @@
-//! The QMP client against a real QEMU without a machine in it.
+//! The QMP client, in both its shells, against a real QEMU without a machine in it.
 
 use std::{
     io::Read as _,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use colo_tests::{
@@ -13,12 +13,16 @@ use colo_tests::{
 };
 use colo_user::{
     link::endpoint::{Address, Endpoint},
+    mono::Mono,
     qmp::{
-        Client, ColoMode, EventKind, Failure, Notice, Notices, Snapshot, client::BACKOFF_MAX, command,
-        session::HANDSHAKE,
+        Client, ColoMode, EventKind, Failure, Monitor, Notice, Notices, Snapshot, client::BACKOFF_MAX,
+        command, monitor::Heard, session::HANDSHAKE,
     },
 };
-use rustix::process::Signal;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::Signal,
+};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -207,4 +211,67 @@ async fn a_yank_goes_out_of_band() {
     client.call(command::query_status()).await.unwrap();
     client.call(command::yank(json!([{ "type": "chardev", "id": "wire" }]))).await.unwrap();
     assert_eq!(wire.read(&mut [0; 16]).unwrap(), 0, "the yanked connection is closed");
+}
+
+/// What a packet thread relies on: once anybody knows that the VM was stopped, one service call hears of it.
+#[test]
+fn a_polled_monitor_has_heard_all_that_happened_before() {
+    let mut qemu = Qemu::start();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (operator, _notices, _) = runtime.block_on(qemu.open("second"));
+    let mut monitor = Monitor::new(qemu.monitor("first")).unwrap();
+    let is_up = |heard: &Heard| matches!(heard, Heard::Notice(Notice::Up { .. }));
+    until(&mut monitor, is_up);
+    for _ in 0..50 {
+        runtime.block_on(operator.call(command::stop())).unwrap();
+        assert_eq!(events(&mut monitor), [EventKind::Stop]);
+        runtime.block_on(operator.call(command::cont())).unwrap();
+        runtime.block_on(operator.call(command::stop())).unwrap();
+        runtime.block_on(operator.call(command::cont())).unwrap();
+        assert_eq!(events(&mut monitor), [EventKind::Resume, EventKind::Stop, EventKind::Resume]);
+    }
+
+    let limit = Duration::from_millis(300);
+    qemu.process.signal(Signal::STOP).unwrap();
+    let ticket = monitor.give(Mono::now(), command::query_status().within(limit).call, &mut Vec::new());
+    let outcome = until(&mut monitor, |heard| matches!(heard, Heard::Reply { .. }));
+    assert_eq!(outcome, Heard::Reply { ticket, outcome: Err(Failure::TimedOut { limit, sent: true }) });
+    qemu.process.kill();
+    until(&mut monitor, |heard| matches!(heard, Heard::Notice(Notice::Down { .. })));
+    qemu.start_again();
+    let up = until(&mut monitor, is_up);
+    assert!(matches!(up, Heard::Notice(Notice::Up { gap: Some(_), .. })), "{up:?}");
+}
+
+/// What one service call hears.
+fn events(monitor: &mut Monitor) -> Vec<EventKind> {
+    let mut heard = Vec::new();
+    monitor.service(Mono::now(), &mut heard);
+    let kind = |heard: Heard| match heard {
+        Heard::Notice(Notice::Event(event)) => event.kind,
+        other => panic!("{other:?}"),
+    };
+    heard.into_iter().map(kind).collect()
+}
+
+/// Polls until something is heard that is `wanted`, and returns it.
+fn until(monitor: &mut Monitor, wanted: impl Fn(&Heard) -> bool) -> Heard {
+    let end = Instant::now() + PATIENCE;
+    while Instant::now() < end {
+        let mut heard = Vec::new();
+        monitor.service(Mono::now(), &mut heard);
+        if let Some(found) = heard.into_iter().find(&wanted) {
+            return found;
+        }
+        let left = monitor.next_deadline().map_or(PATIENCE, |at| at.saturating_since(Mono::now()));
+        let look = Timespec::try_from(left.min(PATIENCE)).unwrap();
+        match monitor.poll() {
+            Some((fd, write)) => {
+                let flags = if write { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+                poll(&mut [PollFd::from_borrowed_fd(fd, flags)], Some(&look)).unwrap();
+            }
+            None => std::thread::sleep(left),
+        }
+    }
+    panic!("nothing of that kind within {PATIENCE:?}");
 }
