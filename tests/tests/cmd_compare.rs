@@ -591,6 +591,18 @@ fn tcp_servers_and_clients_work_as_local_ones_do() {
 }
 
 #[test]
+fn what_a_rule_lets_through_is_not_held() {
+    let more = ["--bypass", "tcp:22", "--bypass", "vlan:100"].map(str::to_owned).to_vec();
+    let mut colo = start(&Options { compare_timeout: 600_000, more, ..Options::default() });
+    let ssh =
+        Tcp::new(address("192.0.2.1:22"), address("192.0.2.9:40000")).ack(1).seq(1).data(b"differs").frame();
+    let tagged = tcp().seq(1).data(b"differs").frame_in(&Wrap { vlans: vec![100], ..Wrap::default() });
+    let other = tcp().seq(1).data(b"held").frame();
+    [&ssh, &other, &tagged].into_iter().for_each(|frame| colo.p(frame));
+    assert_eq!(colo.settle(), [ssh, tagged]);
+}
+
+#[test]
 fn values_out_of_range_are_refused_with_the_range() {
     let Program::Colo(colo) = program() else { unreachable!("it is colo's") };
     let good = ["--primary-in", "unix:/a", "--secondary-in", "unix:/b", "--out", "unix:/c"];

@@ -66,12 +66,17 @@ impl Common {
     }
 }
 
-fn mac(text: &str) -> Result<[u8; 6], String> {
+/// Reads an Ethernet address: six pairs of hexadecimal digits, with colons or dashes between them.
+///
+/// # Errors
+/// The text and an example.
+pub fn mac(text: &str) -> Result<[u8; 6], String> {
     let wrong = || format!("`{text}` is not a MAC address such as 52:54:00:12:34:56");
     let mut address = [0; 6];
-    let mut parts = text.split(':');
+    let mut parts = text.split([':', '-']);
     for byte in &mut address {
-        let part = parts.next().filter(|p| p.len() == 2).ok_or_else(wrong)?;
+        let digits = |part: &&str| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit());
+        let part = parts.next().filter(digits).ok_or_else(wrong)?;
         *byte = u8::from_str_radix(part, 16).map_err(|_| wrong())?;
     }
     if parts.next().is_some() { Err(wrong()) } else { Ok(address) }

@@ -12,8 +12,9 @@ use std::{process::ExitCode, time::Duration};
 use anyhow::Context as _;
 use clap::{Args, value_parser};
 
-use super::signals::stop_descriptor;
+use super::{common::bypass, signals::stop_descriptor};
 use crate::{
+    compare::Bypass,
     link::{chardev::Framing, endpoint::Endpoint},
     mono::Mono,
 };
@@ -63,6 +64,9 @@ pub struct Compare {
     /// Frames held in one flow from which on a checkpoint is asked for; nothing is dropped
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = value_parser!(u32).range(1..))]
     max_queue_size: u32,
+    /// Let out without comparison what matches this rule: tcp:22, udp:192.0.2.7:53, icmp, vlan:100 or addr:192.0.2.7
+    #[arg(long, value_name = "RULE", value_parser = bypass)]
+    bypass: Vec<Bypass>,
     /// Bytes held or waiting for --out from which on --primary-in is paused
     #[arg(long, value_name = "BYTES", default_value_t = 256 << 20, value_parser = value_parser!(u64).range(1..))]
     max_held_bytes: u64,
@@ -80,6 +84,7 @@ impl Compare {
             compare_timeout: Duration::from_millis(self.compare_timeout.into()),
             scan_cycle: Duration::from_millis(self.expired_scan_cycle.into()),
             max_queue_size: self.max_queue_size as usize,
+            bypass: self.bypass,
             bound: Bound {
                 frames: usize::try_from(self.max_held_frames).unwrap_or(usize::MAX),
                 bytes: usize::try_from(self.max_held_bytes).unwrap_or(usize::MAX),

@@ -14,14 +14,14 @@ use std::{
     io::{self, Cursor, Read, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
-    str::FromStr,
     sync::Arc,
 };
 
 use clap::Args;
 
+use super::common::{bypass, mac};
 use crate::{
-    compare::{Action, Cause, Comparator, Limits, Policy, Token},
+    compare::{Action, Bypass, Cause, Comparator, Limits, Policy, Token},
     mono::Mono,
     pcap::{Capture, CaptureError},
 };
@@ -74,32 +74,15 @@ pub struct Diff {
     #[arg(long)]
     json: bool,
     /// Compare only frames sent by this Ethernet address
-    #[arg(long, value_name = "MAC")]
-    guest_mac: Option<Mac>,
+    #[arg(long, value_name = "MAC", value_parser = mac)]
+    guest_mac: Option<[u8; 6]>,
+    /// Do not compare what matches this rule: tcp:22, udp:192.0.2.7:53, icmp, vlan:100 or addr:192.0.2.7
+    #[arg(long, value_name = "RULE", value_parser = bypass)]
+    bypass: Vec<Bypass>,
     /// Shift each TCP flow of the secondary to the primary's initial sequence number: for captures taken behind the
     /// guests' own interfaces, where each guest has picked its own
     #[arg(long)]
     align: bool,
-}
-
-/// An Ethernet address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Mac([u8; 6]);
-
-impl FromStr for Mac {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const WRONG: &str = "write six bytes in hexadecimal, as in 52:54:00:12:34:56";
-        let mut bytes = [0; 6];
-        let mut parts = text.split([':', '-']);
-        for byte in &mut bytes {
-            let part = parts.next().filter(|part| (1..=2).contains(&part.len()));
-            let part = part.filter(|part| part.bytes().all(|b| b.is_ascii_hexdigit())).ok_or(WRONG)?;
-            *byte = u8::from_str_radix(part, 16).map_err(|_| WRONG)?;
-        }
-        parts.next().is_none().then_some(Self(bytes)).ok_or(WRONG)
-    }
 }
 
 impl Diff {
@@ -136,7 +119,7 @@ impl Diff {
         let (secondary_frames, secondary_starts) = self.survey(&secondary)?;
         let mut alignment = self.align.then(|| Alignment::new(primary_starts, secondary_starts));
 
-        let mut comparison = Comparison::new();
+        let mut comparison = Comparison::new(&self.bypass);
         let mut twins = Twins::new(primary_frames == secondary_frames);
         let mut primary = self.frames(&primary)?;
         let mut secondary = self.frames(&secondary)?;
@@ -214,14 +197,14 @@ impl Source {
 struct Frames {
     capture: Capture,
     file: String,
-    only: Option<Mac>,
+    only: Option<[u8; 6]>,
     cut: u64,
 }
 
 impl Frames {
     fn next(&mut self) -> Result<Option<&[u8]>, CaptureError> {
         let only = self.only;
-        let found = self.capture.find(|frame| only.is_none_or(|mac| frame.get(6..12) == Some(&mac.0)))?;
+        let found = self.capture.find(|frame| only.is_none_or(|mac| frame.get(6..12) == Some(&mac)))?;
         Ok(found.map(|captured| {
             self.cut += u64::from(captured.cut);
             captured.frame
@@ -266,7 +249,8 @@ struct Comparison {
 }
 
 impl Comparison {
-    fn new() -> Self {
+    fn new(bypass: &[Bypass]) -> Self {
+        let policy = Policy { bypass: bypass.to_vec(), ..Policy::default() };
         let limits = Limits {
             flows: usize::MAX,
             queue: usize::MAX,
@@ -278,7 +262,7 @@ impl Comparison {
             reassembly_bytes: usize::MAX,
         };
         Self {
-            comparator: Comparator::new(Policy::default(), limits, Mono::ZERO),
+            comparator: Comparator::new(policy, limits, Mono::ZERO),
             actions: Vec::new(),
             next: 0,
             released: 0,
@@ -326,6 +310,3 @@ impl Comparison {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

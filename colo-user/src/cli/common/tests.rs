@@ -55,7 +55,8 @@ fn what_is_wrong_with_a_bypass_rule_is_named() {
 #[test]
 fn a_mac_address_has_six_pairs() {
     assert_eq!(mac("52:54:00:12:34:5f"), Ok([0x52, 0x54, 0, 0x12, 0x34, 0x5f]));
-    for wrong in ["", "52:54:00:12:34", "52:54:00:12:34:56:78", "52:54:0:12:34:56", "52-54-00-12-34-56"] {
+    assert_eq!(mac("52-54-00-12-34-5F"), mac("52:54:00:12:34:5f"));
+    for wrong in ["", "52:54:00:12:34", "52:54:00:12:34:56:78", "52:54:0:12:34:56", "52:54:00:12:34:+6"] {
         assert!(mac(wrong).is_err(), "{wrong}");
     }
 }

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use super::hold::{Bound, Hold, READ};
 use crate::{
     checkpoint::notify_dev::{Notify, Said},
-    compare::{Action, Comparator, Limits, Policy},
+    compare::{Action, Bypass, Comparator, Limits, Policy},
     link::chardev::{Decoder, Framing, Oversized},
     mono::Mono,
 };
@@ -34,6 +34,8 @@ pub struct Settings {
     pub scan_cycle: Duration,
     /// Frames held in one flow before a checkpoint is asked for.
     pub max_queue_size: usize,
+    /// What is let out without comparison.
+    pub bypass: Vec<Bypass>,
     /// Frames and bytes held and queued before `primary_in` is paused.
     pub bound: Bound,
 }
@@ -49,6 +51,7 @@ impl Settings {
             wait_ack: self.compare_timeout,
             wait_mismatch: self.compare_timeout.min(MISMATCH),
             late_primary: Some(self.compare_timeout),
+            bypass: self.bypass.clone(),
             ..Policy::default()
         }
     }

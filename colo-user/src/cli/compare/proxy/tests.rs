@@ -6,6 +6,7 @@ const SETTINGS: Settings = Settings {
     compare_timeout: Duration::from_millis(3000),
     scan_cycle: Duration::from_millis(1000),
     max_queue_size: 1024,
+    bypass: Vec::new(),
     bound: Bound { frames: 1000, bytes: 1 << 20 },
 };
 
