@@ -36,7 +36,7 @@ pub struct Pair {
     /// The programs.
     pub programs: Programs,
     uri: String,
-    _directory: TempDir,
+    directory: TempDir,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -53,15 +53,12 @@ impl Pair {
         let mut primary = Vm::start(programs, &topology.primary.netns, &parts, "primary", None)?;
         let secondary = Vm::start(programs, &topology.secondary.netns, &parts, "secondary", Some(&uri))?;
         primary.ready()?;
-        Ok(Self {
-            primary,
-            secondary,
-            topology,
-            programs: programs.clone(),
-            uri,
-            _directory: directory,
-            _alone: alone,
-        })
+        Ok(Self { primary, secondary, topology, programs: programs.clone(), uri, directory, _alone: alone })
+    }
+
+    /// A path in the pair's directory, which goes with it.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
     }
 
     /// Enters COLO, with periodic checkpoints `delay` apart. Returns when both sides say that they are in it and the
