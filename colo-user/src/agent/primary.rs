@@ -71,8 +71,10 @@ enum Session {
 /// How the shell's numbers stand, see [`Primary::losses`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Losses {
-    /// Frames of the guest that were lost before the agent saw them.
+    /// Frames of the guest that were lost before the agent saw them, for whatever reason.
     pub captured: u64,
+    /// Those among them that were too long to be held.
+    pub oversized: u64,
     /// Copies of input that were lost before the agent saw them.
     pub mirrored: u64,
     /// Whether buffers run short.
@@ -441,8 +443,16 @@ impl Primary {
     /// How the data path's numbers stand now: what has grown asks for a checkpoint by name.
     pub fn losses(&mut self, now: Mono, losses: Losses, effects: &mut Vec<Effect>) {
         let before = std::mem::replace(&mut self.losses, losses);
-        if losses.captured > before.captured {
-            let n = losses.captured - before.captured;
+        let oversized = losses.oversized.saturating_sub(before.oversized);
+        if oversized > 0 {
+            let text = format!(
+                "{oversized} frames of the guest are longer than can be held: switch its segmentation offload off, or \
+                 lower its MTU"
+            );
+            self.ask(now, "oversized-frame", text, effects);
+        }
+        let n = losses.captured.saturating_sub(before.captured).saturating_sub(oversized);
+        if n > 0 {
             self.ask(
                 now,
                 "capture-lost",

@@ -106,7 +106,7 @@ impl Connector {
     pub async fn run(mut self) -> io::Result<()> {
         match self.listener.take() {
             Some(listener) => {
-                info!("the link listens on {}; it is plain text until TLS exists", self.endpoint.address);
+                warn!("the link listens on {}; it is plain text until TLS exists", self.endpoint.address);
                 self.serve(listener).await
             }
             None => {

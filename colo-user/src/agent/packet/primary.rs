@@ -20,6 +20,9 @@ use std::io;
 use std::sync::Arc;
 use tracing::{info, warn};
 
+/// The data path's counter of frames too long to be held.
+const OVERSIZED: &str = "guest_hold_too_long";
+
 /// See the module.
 pub struct PrimaryThread {
     datapath: Datapath,
@@ -32,6 +35,7 @@ pub struct PrimaryThread {
     effects: Vec<Effect>,
     release_on_exit: bool,
     last_look: Mono,
+    losses: Losses,
     told: Protection,
 }
 
@@ -58,6 +62,7 @@ impl PrimaryThread {
             effects: Vec::new(),
             release_on_exit,
             last_look: Mono::ZERO,
+            losses: Losses::default(),
             told,
         }
     }
@@ -86,8 +91,13 @@ impl PrimaryThread {
             if now.saturating_since(self.last_look) >= LOOK {
                 self.last_look = now;
                 let p = self.datapath.pressure();
-                let losses = Losses { captured: p.lost, mirrored: p.mirror_lost, scarce: p.scarce };
-                self.core.losses(now, losses, &mut self.effects);
+                if p.lost > self.losses.captured {
+                    self.losses.oversized = self.datapath.counters().get(OVERSIZED).unwrap_or(0);
+                }
+                self.losses.captured = p.lost;
+                self.losses.mirrored = p.mirror_lost;
+                self.losses.scarce = p.scarce;
+                self.core.losses(now, self.losses, &mut self.effects);
             }
             self.core.tick(now, self.peer.outbox(), &mut self.effects);
             self.apply();

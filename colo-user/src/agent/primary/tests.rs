@@ -81,7 +81,7 @@ fn sync_needs_an_answer_of_this_session() {
 #[test]
 fn every_loss_asks_by_name_and_a_lasting_one_once_a_second() {
     let mut rig = Rig::in_sync();
-    let losses = Losses { captured: 2, mirrored: 3, scarce: true };
+    let losses = Losses { captured: 5, oversized: 3, mirrored: 3, scarce: true };
     rig.core.losses(rig.now, losses, &mut rig.effects);
     rig.core.losses(rig.now, losses, &mut rig.effects);
     rig.hear(&Message::Heartbeat(Heartbeat { sent: 2, echo: 1, frames: 0, lost: 4 })).unwrap();
@@ -89,6 +89,7 @@ fn every_loss_asks_by_name_and_a_lasting_one_once_a_second() {
     rig.hear(&Message::Ask(AskReason::TranslationFull)).unwrap();
     rig.hear(&Message::Ask(AskReason::CaptureLost)).unwrap();
     let once = [
+        "oversized-frame",
         "capture-lost",
         "mirror-input-lost",
         "pressure",
@@ -100,7 +101,7 @@ fn every_loss_asks_by_name_and_a_lasting_one_once_a_second() {
     rig.now = rig.now + ASK_PAUSE;
     rig.core.losses(rig.now, losses, &mut rig.effects);
     assert_eq!(rig.asked()[once.len()..], ["pressure"], "only what goes on");
-    assert_eq!(rig.core.asked().values().sum::<u64>(), 7);
+    assert_eq!(rig.core.asked().values().sum::<u64>(), 8);
 }
 
 #[test]
