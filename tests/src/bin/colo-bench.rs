@@ -87,9 +87,9 @@ fn main() -> Result<()> {
         hold::run(&mut report, effort)?;
     }
     if args.json {
-        println!("{:#}", report.json())
+        println!("{:#}", report.json());
     } else {
-        print!("{report}")
+        print!("{report}");
     }
     Ok(())
 }
