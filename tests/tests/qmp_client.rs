@@ -132,6 +132,28 @@ async fn a_handshake_and_refusals_that_name_everything() {
     }
 }
 
+/// What QEMU refuses here for want of disks and guests is not refused for its form.
+#[tokio::test]
+async fn the_block_commands_have_the_form_that_qemu_wants() {
+    let qemu = Qemu::start();
+    let (client, _notices, _) = qemu.open("first").await;
+    client.call(command::nbd_server_start("127.0.0.1", 10_809)).await.unwrap();
+    for (refused, why) in [
+        (command::nbd_server_add("parent0"), "parent0"),
+        (command::quorum_add("colo-disk0", "replication0"), "colo-disk0"),
+        (command::quorum_remove("colo-disk0", "children.1"), "colo-disk0"),
+        (command::drive_mirror("colo-disk0", "resync", "nbd://127.0.0.1:10809/parent0"), "colo-disk0"),
+        (command::block_job_cancel("resync"), "resync"),
+    ] {
+        let name = refused.call.name;
+        let error = client.call(refused).await.unwrap_err().to_string();
+        assert!(error.contains(why) && !error.contains("arameter"), "{name}: {error}");
+    }
+    client.call(command::nbd_server_stop()).await.unwrap();
+    let printed = client.call(command::human("drive_del replication0")).await.unwrap();
+    assert!(printed.contains("replication0"), "{printed}");
+}
+
 #[tokio::test]
 async fn a_stopped_qemu_costs_the_command_its_limit_and_nothing_else() {
     let qemu = Qemu::start();
