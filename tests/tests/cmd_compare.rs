@@ -591,6 +591,18 @@ fn tcp_servers_and_clients_work_as_local_ones_do() {
 }
 
 #[test]
+fn polling_busily_changes_nothing_but_the_time() {
+    let more = ["--busy-poll", "1000"].map(str::to_owned).to_vec();
+    let mut colo = start(&Options { compare_timeout: 500, more, ..Options::default() });
+    let (matched, lone) = (datagram(b"both"), tcp().seq(1).data(b"one").frame());
+    colo.p(&matched);
+    colo.s(&matched);
+    colo.p(&lone);
+    assert_eq!(colo.released(1, SOON), [matched]);
+    assert_eq!(colo.notices(1, SOON), [b"DO_CHECKPOINT"]);
+}
+
+#[test]
 fn what_a_rule_lets_through_is_not_held() {
     let more = ["--bypass", "tcp:22", "--bypass", "vlan:100"].map(str::to_owned).to_vec();
     let mut colo = start(&Options { compare_timeout: 600_000, more, ..Options::default() });

@@ -2,7 +2,7 @@
 //!
 //! The comparator has one CPU, the generator and the reader the other. Throughput is with a window of packets under way
 //! that stays below stock's queue of one flow; a packet that does not come out is lost and counted. Latency is from the
-//! secondary's write to the packet at `out`, one packet at a time.
+//! secondary's write to the packet at `out`, one packet at a time; once more with `--busy-poll`.
 
 use std::{
     io::{Read as _, Write as _},
@@ -28,6 +28,9 @@ const WRITE: usize = 8 * 1024;
 
 /// With nothing coming out for so long, what is under way is taken for lost.
 const LOST_AFTER: Duration = Duration::from_secs(2);
+
+/// `--busy-poll` of the rows that have it, in microseconds.
+const BUSY_POLL: u32 = 50;
 
 /// The CPUs of the comparator and of the generator.
 const CPUS: [usize; 2] = [0, 1];
@@ -56,19 +59,30 @@ pub fn throughput(report: &mut Report, ours: &Program, cases: &[Case], effort: E
 
 /// Adds the rows of latency.
 pub fn latency(report: &mut Report, ours: &Program, cases: &[Case], effort: Effort) -> Result<()> {
+    let plain = Options::default();
+    let awake = Options { more: vec!["--busy-poll".to_owned(), BUSY_POLL.to_string()], ..Options::default() };
     for &case in cases {
-        let mut rounds = [Vec::new(), Vec::new()];
+        let mut rounds = [Vec::new(), Vec::new(), Vec::new()];
         for _ in 0..effort.rounds {
-            for (program, rounds) in [ours, &Program::Stock].into_iter().zip(&mut rounds) {
-                rounds.push(one_at_a_time(program, case, effort.samples)?);
+            let runs = [(ours, &plain), (&Program::Stock, &plain), (ours, &awake)];
+            for ((program, options), rounds) in runs.into_iter().zip(&mut rounds) {
+                rounds.push(one_at_a_time(program, options, case, effort.samples)?);
             }
         }
-        for (quantity, percent) in [("release us p50", 50), ("release us p99", 99)] {
-            let [ours, peer] = rounds.each_ref().map(|rounds| {
-                rounds.iter().map(|sorted| sorted[(sorted.len() - 1) * percent / 100]).collect()
-            });
-            let better = Better::Lower;
-            report.rows.push(Row { group: "colo compare", case: case.name(), quantity, better, ours, peer });
+        for (ours, note) in [(0, ""), (2, ", busy-poll")] {
+            for (quantity, percent) in [("release us p50", 50), ("release us p99", 99)] {
+                let of = |rounds: &[Vec<f64>]| -> Vec<f64> {
+                    rounds.iter().map(|sorted| sorted[(sorted.len() - 1) * percent / 100]).collect()
+                };
+                report.rows.push(Row {
+                    group: "colo compare",
+                    case: case.name() + note,
+                    quantity,
+                    better: Better::Lower,
+                    ours: of(&rounds[ours]),
+                    peer: of(&rounds[1]),
+                });
+            }
         }
     }
     Ok(())
@@ -81,15 +95,15 @@ struct Flood {
     lost: u64,
 }
 
-fn start(program: &Program) -> Result<Running> {
-    let running = Running::start(program, &Options::default())?;
+fn start(program: &Program, options: &Options) -> Result<Running> {
+    let running = Running::start(program, options)?;
     process::pin(Some(running.pid()), CPUS[0])?;
     process::pin(None, CPUS[1])?;
     Ok(running)
 }
 
 fn flood(program: &Program, case: Case, duration: Duration) -> Result<Flood> {
-    let mut running = start(program)?;
+    let mut running = start(program, &Options::default())?;
     let mut generator = Generator::new(case);
     let on_wire = (generator.frame_len() + 4) as u64;
     let batch = (WRITE as u64 / on_wire).clamp(1, WINDOW / 4);
@@ -165,8 +179,8 @@ fn wait_for(arrived: &AtomicU64, expected: u64, window: u64) -> u64 {
 }
 
 /// Microseconds of each packet, sorted.
-fn one_at_a_time(program: &Program, case: Case, samples: usize) -> Result<Vec<f64>> {
-    let mut running = start(program)?;
+fn one_at_a_time(program: &Program, options: &Options, case: Case, samples: usize) -> Result<Vec<f64>> {
+    let mut running = start(program, options)?;
     running.out.set_read_timeout(Some(Duration::from_secs(10)))?;
     let mut generator = Generator::new(case);
     let mut packet = Vec::new();

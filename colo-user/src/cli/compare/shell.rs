@@ -1,5 +1,7 @@
 //! The sockets of `colo compare`: one thread, one `poll`, large reads and gathered writes.
 //!
+//! It sleeps when nothing is to be done, or with `--busy-poll` looks again for some time first.
+//!
 //! Each of the four ports is down, connecting or up, and takes one peer at a time. Servers listen from the start;
 //! a client that finds nobody tries again. A port that goes down loses no more than the frame its peer broke off.
 
@@ -205,11 +207,20 @@ pub struct Shell {
     proxy: Proxy,
     ports: Vec<Port>,
     stop: OwnedFd,
+    /// How long to look again after something was done, before sleeping.
+    busy_poll: Duration,
+    /// When something was done last.
+    busy: Mono,
 }
 
 impl Shell {
     /// Listens on every server's endpoint, at once. `stop` becomes readable when it is time to end.
-    pub fn new(proxy: Proxy, endpoints: Endpoints, stop: OwnedFd) -> Result<Self, EndpointError> {
+    pub fn new(
+        proxy: Proxy,
+        endpoints: Endpoints,
+        stop: OwnedFd,
+        busy_poll: Duration,
+    ) -> Result<Self, EndpointError> {
         let now = Mono::now();
         let mut ports = vec![
             Port::new(Role::Primary, endpoints.primary_in, now)?,
@@ -219,7 +230,7 @@ impl Shell {
         if let Some(endpoint) = endpoints.notify {
             ports.push(Port::new(Role::Notify, endpoint, now)?);
         }
-        Ok(Self { proxy, ports, stop })
+        Ok(Self { proxy, ports, stop, busy_poll, busy: now })
     }
 
     /// Runs until told to stop, and returns all counters.
@@ -264,9 +275,11 @@ impl Shell {
             let now = Mono::now();
             let deadlines = self.ports.iter().filter_map(Port::retry_at).chain(self.proxy.next_deadline());
             let deadline = farewell.or_else(|| deadlines.min());
-            let timeout = deadline.map(|at| timespec(at.saturating_since(now)));
-            match poll(&mut fds, timeout.as_ref()) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            let awake = now.saturating_since(self.busy) < self.busy_poll;
+            let wait = if awake { Some(Duration::ZERO) } else { deadline.map(|at| at.saturating_since(now)) };
+            match poll(&mut fds, wait.map(timespec).as_ref()) {
+                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) => self.busy = now,
                 Err(e) => return Err(e.into()),
             }
             for (fd, &owner) in fds.iter().zip(&owners) {
