@@ -168,8 +168,9 @@ fn padding_is_no_payload() {
     let short = tcp().seq(100).frame();
     let mut padded = short.clone();
     padded.resize(60, 0x55);
-    equal(&[padded.clone()], &[short.clone()]);
-    equal(&[short], &[padded]);
+    let (short, padded) = ([short], [padded]);
+    equal(&padded, &short);
+    equal(&short, &padded);
 }
 
 #[test]
@@ -457,9 +458,9 @@ fn a_lone_frame_of_either_side_asks_after_the_timeout() {
         let begin = Instant::now();
         let lone = tcp().seq(1).data(b"lone").frame();
         if primary {
-            colo.p(&lone)
+            colo.p(&lone);
         } else {
-            colo.s(&lone)
+            colo.s(&lone);
         }
         assert_eq!(colo.notices(2, SOON), [b"DO_CHECKPOINT", b"DO_CHECKPOINT"], "asked, and again");
         assert!(begin.elapsed() >= Duration::from_millis(500), "not before its time");
