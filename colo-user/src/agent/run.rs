@@ -131,7 +131,9 @@ async fn start_packet_thread(
     let primary = match primary {
         Some(p) => {
             let signals = Signals::start(p.checkpoints, &on_checkpoint)?;
-            let core = Primary::new(p.policy, Limits::default(), p.on_loss, peer_limit, Mono::now());
+            // One flow may hold a whole TCP window, but not most of the buffers.
+            let limits = Limits { queue: (config.frames / 4) as usize, ..Limits::default() };
+            let core = Primary::new(p.policy, limits, p.on_loss, peer_limit, Mono::now());
             Some((core, signals, p.release_on_exit))
         }
         None => None,

@@ -52,15 +52,20 @@ pub struct Options {
     pub primary: Vec<String>,
 }
 
-/// How long the primary waits for a late secondary at least, in milliseconds: on two busy cores a replica may be off
-/// its processor for longer than the 20 ms that are the default.
-const WAIT_MIN: &str = "500";
+/// How long the primary waits for a late secondary, in milliseconds: on two busy cores a replica may be off its processor
+/// for longer than the 20 ms that are the default, and a frame it has lost comes again only after the client's timeout.
+const WAIT: (u32, u32) = (2000, 4000);
 
 impl Options {
     /// Agents with the patience that a machine with few cores needs, and `both` for both.
     pub fn patient(both: &[&str]) -> Self {
-        let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-        Self { both: owned(both), primary: owned(&["--wait-min", WAIT_MIN]) }
+        Self { both: both.iter().map(|word| (*word).to_owned()).collect(), ..Self::waiting(WAIT.0, WAIT.1) }
+    }
+
+    /// Agents of which the primary's waits for a late secondary from `min` to `max` milliseconds.
+    pub fn waiting(min: u32, max: u32) -> Self {
+        let primary = ["--wait-min".to_owned(), min.to_string(), "--wait-max".to_owned(), max.to_string()];
+        Self { both: Vec::new(), primary: primary.to_vec() }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Everything but the agents: the namespaces, the two replicas in them, and a directory for logs.
 
 use std::{
+    fs,
     io::Write as _,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -17,6 +18,8 @@ use super::{
     topology::{Host, Topology, Wires},
 };
 
+/// What the names of the labs' directories begin with; the process follows.
+const DIRECTORY: &str = "colo-lab-";
 /// How long a replica may take to say that it serves, or that it has taken a command.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -55,8 +58,10 @@ impl Stage {
     /// Makes the namespaces and starts both replicas; they serve when this returns.
     pub fn new(programs: &Programs, wires: Wires) -> Result<Self> {
         let alone = alone();
-        let directory = tempfile::Builder::new().prefix("colo-lab-").tempdir()?;
         let topology = Topology::new(wires)?;
+        sweep();
+        let prefix = format!("{DIRECTORY}{}-", std::process::id());
+        let directory = tempfile::Builder::new().prefix(&prefix).tempdir()?;
         let primary =
             Replica::start(programs, &topology.primary, &directory.path().join("replica-primary.log"))?;
         let secondary =
@@ -67,6 +72,19 @@ impl Stage {
     /// A path in the lab's directory, which goes with it.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
+    }
+}
+
+/// Removes the directories of labs that were killed and could not do it themselves.
+fn sweep() {
+    let Ok(entries) = fs::read_dir(std::env::temp_dir()) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let owner = name.strip_prefix(DIRECTORY).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+        if owner.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+            // Another lab may sweep at the same time.
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }
 
