@@ -84,6 +84,10 @@ pub(super) struct Entry {
     last_tsval: Option<u32>,
     /// The last TSval that the client is known to have got, wire space.
     floor: Option<u32>,
+    /// The end of what the guest has said, guest space.
+    said: Option<Seq>,
+    /// The last time that the guest said something again: where that began, and its TSval; guest space.
+    again: Option<(Seq, u32)>,
     /// The handshake is over.
     established: bool,
     /// Its signature was reported.
@@ -119,6 +123,8 @@ impl Entry {
             own: None,
             last_tsval: None,
             floor: None,
+            said: None,
+            again: None,
             established: false,
             refused: false,
             closing: Closing::default(),
@@ -223,10 +229,15 @@ impl Entry {
         matches!(self.state, State::Known { .. }).then(|| self.total())
     }
 
-    /// Bounds of an echo toward the guest. The lower one holds only in the handshake: timestamps wrap.
-    pub(super) fn echo_bounds(&self) -> EchoBounds {
+    /// Bounds of an echo toward the guest in a segment that acknowledges `ack` (guest space). The first one holds only in
+    /// the handshake: timestamps wrap.
+    ///
+    /// The client echoes when the *primary* said what it acknowledges. Where this guest has said it again since, that
+    /// looks as if its retransmission had been needless (RFC 3522), and it would not repeat what else is missing.
+    pub(super) fn echo_bounds(&self, ack: Seq) -> EchoBounds {
         let first = self.own.and_then(|own| own.tsval).filter(|_| !self.established);
-        EchoBounds { first, last: self.last_tsval }
+        let again = self.again.filter(|(from, _)| ack.after(*from)).map(|(_, tsval)| tsval);
+        EchoBounds { first, again, last: self.last_tsval }
     }
 
     /// The lowest TSval that may go out.
@@ -251,6 +262,15 @@ impl Entry {
         }
         if s.begins() {
             return;
+        }
+        if s.payload != 0 {
+            match (self.said, s.timestamps) {
+                (Some(said), Some(t)) if said.after(s.seq) => self.again = Some((s.seq, t.value)),
+                _ => {}
+            }
+            if self.said.is_none_or(|said| s.end().after(said)) {
+                self.said = Some(s.end());
+            }
         }
         if !s.flags.has(TcpFlags::RST) && matches!(self.state, State::Known { .. }) {
             self.established = true;

@@ -22,7 +22,8 @@
 //! * A SYN or SYN-ACK of the guest with another initial number begins a new connection; a client's SYN does not.
 //! * A TSval that goes out is never below the last one that the client is known to have got: what it echoed, or what
 //!   the direct path let out. An echo toward the guest is never above the guest's last TSval, nor, in the handshake,
-//!   below its first: stacks reset on such an echo.
+//!   below its first: stacks reset on such an echo. Nor does it acknowledge what the guest has repeated with a time
+//!   before that: the guest would take its repetition for needless.
 //! * An entry leaves at an epoch cut, when its close is acknowledged both ways plus 2 MSL, or when the guest resets;
 //!   without a delta also when idle. A full table evicts nobody: see [`Event::TableFull`].
 //!
@@ -342,10 +343,10 @@ impl Translator {
             return self.keep(Direction::Input, frame, s);
         };
         entry.note_input(now, s);
-        let bounds = entry.echo_bounds();
+        let bounds = entry.echo_bounds(s.ack + delta.seq);
         entry.note_established(s);
         self.table.arm(&s.flow, self.mode);
-        if delta == Delta::ZERO {
+        if delta == Delta::ZERO && !bounds.bind() {
             return Outcome::Unchanged;
         }
         patch::input(frame, s, delta, bounds);

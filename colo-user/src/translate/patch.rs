@@ -62,12 +62,18 @@ impl Patch<'_> {
     }
 }
 
+/// Ticks within which a retransmission of the guest bounds what it may hear echoed: far longer than any retransmission
+/// timeout, far shorter than the half circle of a timestamp clock.
+const RECENT: u32 = 1 << 24;
+
 /// What bounds a timestamp echo toward the guest: a guest in its handshake resets on an echo of something that it
 /// has not said yet or that is older than its first segment.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct EchoBounds {
     /// No echo below this.
     pub(super) first: Option<u32>,
+    /// Nor below this, which the guest said lately. It lies so little before [`Self::last`] that no clock has wrapped.
+    pub(super) again: Option<u32>,
     /// No echo above this.
     pub(super) last: Option<u32>,
 }
@@ -75,11 +81,17 @@ pub(super) struct EchoBounds {
 impl EchoBounds {
     fn clamp(self, echo: u32) -> u32 {
         let after = |a: u32, b: u32| a.wrapping_sub(b).cast_signed() > 0;
+        let recent = |again: &u32| self.last.is_some_and(|last| last.wrapping_sub(*again) < RECENT);
         match self {
             Self { last: Some(last), .. } if after(echo, last) => last,
             Self { first: Some(first), .. } if after(first, echo) => first,
-            _ => echo,
+            _ => self.again.filter(recent).filter(|again| after(*again, echo)).unwrap_or(echo),
         }
+    }
+
+    /// Whether an echo may have to change although the guests' numbers are the same.
+    pub(super) const fn bind(self) -> bool {
+        self.again.is_some()
     }
 }
 

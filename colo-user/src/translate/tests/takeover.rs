@@ -151,3 +151,24 @@ fn kept_input_outlives_the_takeover() {
     h.output(&syn_ack(S, TS)).unwrap();
     assert!(matches!(&h.events()[..], [Event::Forward(..)]));
 }
+
+#[test]
+fn an_echo_never_makes_a_retransmission_look_needless() {
+    let mut h = accepted(Net::default());
+    let say = |h: &mut Host, seq: u32, ts| {
+        h.output(&Tcp::new(seq, C + 1, ACK).timestamps(2, ts, TC).payload(b"0123456789")).unwrap();
+    };
+    let echoed = |h: &mut Host, ack, echo| {
+        let got = h.input(&Tcp::new(C + 1, ack, ACK).timestamps(2, TC, echo)).unwrap();
+        u32::from_be_bytes(got.options[8..12].try_into().unwrap())
+    };
+    say(&mut h, S + 1, TS + 100);
+    say(&mut h, S + 11, TS + 101);
+    // The primary said it at TP + 100 and was held; this guest repeats the first part 300 ms later.
+    say(&mut h, S + 1, TS + 400);
+    assert_eq!(echoed(&mut h, p(1), TP + 90), TS + 90, "what came before it is not concerned");
+    assert_eq!(echoed(&mut h, p(11), TP + 100), TS + 400);
+    assert_eq!(echoed(&mut h, p(21), TP + 401), TS + 400, "no echo of what was never said");
+    say(&mut h, S + 21, TS + 500);
+    assert_eq!(echoed(&mut h, p(31), TP + 450), TS + 450);
+}
