@@ -20,8 +20,11 @@ use crate::{
 /// has acknowledged, so this is about a window; what is older is compared anew.
 const SAID_BYTES: usize = 64 * 1024;
 
-/// Causes logged in full between two checkpoints; further ones are only counted.
+/// Causes logged in one [`LOG_PERIOD`]; further ones are only counted.
 const LOGGED_CAUSES: u32 = 16;
+
+/// See [`LOGGED_CAUSES`].
+const LOG_PERIOD: Duration = Duration::from_secs(1);
 
 /// What an operator may choose.
 #[derive(Clone, Debug)]
@@ -91,7 +94,8 @@ pub struct Proxy {
     actions: Vec<Action>,
     counters: Counters,
     paused: bool,
-    logged: u32,
+    /// Causes logged since then.
+    logged: (u32, Mono),
 }
 
 impl Proxy {
@@ -105,7 +109,7 @@ impl Proxy {
             actions: Vec::new(),
             counters: Counters::default(),
             paused: false,
-            logged: 0,
+            logged: (0, now),
         }
     }
 
@@ -225,9 +229,6 @@ impl Proxy {
                 warn!(%text, "notify: not understood");
             }
         });
-        if !self.notify.wanted() {
-            self.logged = 0;
-        }
         self.act(now);
         self.counters.oversized += u64::from(outcome.is_err());
         outcome
@@ -278,8 +279,10 @@ impl Proxy {
                 Action::Drop(token) => self.hold.discard(token),
                 Action::Checkpoint(cause) => {
                     self.want(now);
-                    self.logged += 1;
-                    if self.logged <= LOGGED_CAUSES {
+                    let (count, since) = self.logged;
+                    self.logged =
+                        if now.saturating_since(since) < LOG_PERIOD { (count + 1, since) } else { (1, now) };
+                    if self.logged.0 <= LOGGED_CAUSES {
                         warn!("checkpoint wanted: {cause}");
                     }
                 }
