@@ -31,7 +31,7 @@ pub struct Counters {
     pub flow_table_full: u64,
     /// Solicitations of the secondary let out through the primary.
     pub emitted: u64,
-    /// Bare acknowledgements of a secondary that lags let out through the primary.
+    /// Bare acknowledgements, and repeated parts of held segments, of a secondary that lags let out through the primary.
     pub emitted_acknowledgements: u64,
     /// Solicitations of the secondary not let out: over the rate.
     pub emit_limited: u64,

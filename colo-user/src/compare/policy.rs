@@ -79,7 +79,8 @@ pub struct Policy {
     pub emit_solicitations: bool,
     /// Most of them per second.
     pub emit_per_second: u32,
-    /// Let the secondary's bare acknowledgements out while the primary's are held because they acknowledge more. Else a
+    /// Let the secondary's bare acknowledgements out while the primary's are held because they acknowledge more, and what
+    /// it repeats of a segment that the primary said in one with more. Else a
     /// secondary that missed input which the primary has would never get it again: the client would have to hear where
     /// the secondary stands before it says it once more.
     pub emit_acknowledgements: bool,

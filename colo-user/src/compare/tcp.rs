@@ -153,8 +153,9 @@ impl TcpFlow {
         self.settle(kept, cx);
     }
 
-    /// A segment of the secondary's guest. Returns whether it is an acknowledgement that the client has to hear: bare,
-    /// of less than the primary's next segment acknowledges and is held for.
+    /// A segment of the secondary's guest. Returns whether the client has to hear it: as an acknowledgement, bare, of less
+    /// than the primary's next segment acknowledges and is held for; or as the part that both have said of a primary's
+    /// segment that says more.
     pub(super) fn secondary(
         &mut self,
         key: &FlowKey,
@@ -180,6 +181,7 @@ impl TcpFlow {
             return false;
         }
         let heard = self.acknowledged;
+        let repeats = self.repeats(segment);
         self.note(Side::Secondary, key, segment, followed, cx);
         self.pump(cx);
         self.settle(kept, cx);
@@ -187,7 +189,38 @@ impl TcpFlow {
         if lags {
             self.acknowledged = Some(segment.ack);
         }
-        lags
+        lags || repeats && self.is_part(segment)
+    }
+
+    /// Whether the secondary has said all of `segment` before.
+    fn repeats(&mut self, segment: &TcpSegment<'_>) -> bool {
+        let number = self.secondary_in;
+        let incarnation = self.at(number);
+        let from = incarnation.offset(segment.seq);
+        let ends = TcpFlags(TcpFlags::SYN.0 | TcpFlags::FIN.0 | TcpFlags::RST.0);
+        !segment.payload.is_empty()
+            && segment.flags.0 & ends.0 == 0
+            && incarnation.has_said(&incarnation.secondary, from, from + segment.payload.len() as i64)
+    }
+
+    /// Whether the client lacks what `segment` of the secondary repeats because the primary said it in one segment with
+    /// what the secondary has yet to say. After a timeout a guest says nothing more before that is acknowledged (its
+    /// congestion window is one segment), so the client has to get the part.
+    fn is_part(&mut self, segment: &TcpSegment<'_>) -> bool {
+        let number = self.secondary_in;
+        let Some(held) = self.held.front().filter(|held| held.incarnation == number) else { return false };
+        let (Some(Lack::Payload(lacking)), begins) = (self.lack(held), held.from) else { return false };
+        let incarnation = self.at(number);
+        let from = incarnation.offset(segment.seq);
+        let to = from + segment.payload.len() as i64;
+        let owned = incarnation.primary.ack.is_some_and(|owned| !segment.ack.after(owned));
+        let follows = from <= incarnation.released.map_or(begins, |released| released.max(begins));
+        let lacks = to <= lacking && incarnation.settled.is_none_or(|settled| to > settled);
+        if !(owned && follows && lacks && incarnation.has_said(&incarnation.primary, from, to)) {
+            return false;
+        }
+        incarnation.released = incarnation.released.max(Some(to));
+        true
     }
 
     /// Whether `segment` of the secondary says what the primary's held segments keep from the client, which had heard the

@@ -510,3 +510,44 @@ fn no_acknowledgement_passes_a_segment_that_is_held_for_what_it_says() {
     rig.s(&tcp().seq(104).ack(1600).frame());
     assert_eq!((rig.left.len(), rig.emitted.len()), (1, 0));
 }
+
+#[test]
+fn a_client_gets_the_part_that_both_said_when_the_secondary_repeats_it() {
+    let mut rig = Rig::with(Policy { emit_acknowledgements: true, ..Policy::default() }, Limits::default());
+    let say = |seq: u32, data: &[u8]| tcp().seq(seq).ack(5).data(data).frame();
+    rig.both(&say(0, b"abc"));
+    rig.p(&say(3, b"defghi"));
+    rig.s(&say(3, b"def"));
+    assert_eq!((rig.left.len(), rig.emitted.len()), (1, 0), "it may go on by itself");
+    rig.s(&say(3, b"def"));
+    assert_eq!(rig.emitted, [say(3, b"def")]);
+    // It may be lost, and is repeated until the client acknowledges it.
+    rig.s(&say(3, b"def"));
+    assert_eq!(rig.emitted.len(), 2);
+    rig.client(&Tcp::new(addr(CLIENT), addr(GUEST)).seq(5).ack(6).frame());
+    rig.s(&say(3, b"def"));
+    assert_eq!(rig.emitted.len(), 2);
+    rig.s(&say(6, b"ghi"));
+    rig.assert_agreed();
+}
+
+#[test]
+fn no_part_leaves_that_only_the_secondary_says_or_that_differs() {
+    let policy = || Policy { emit_acknowledgements: true, ..Policy::default() };
+    let say = |seq: u32, data: &[u8]| tcp().seq(seq).ack(5).data(data).frame();
+    let mut rig = Rig::with(policy(), Limits::default());
+    rig.p(&say(0, b"abcdef"));
+    for _ in 0..2 {
+        rig.s(&say(0, b"abX"));
+        rig.s(&say(3, b"de"));
+    }
+    assert!(rig.emitted.is_empty() && rig.left.is_empty());
+    let mut rig = Rig::with(policy(), Limits::default());
+    rig.p(&say(3, b"def"));
+    for _ in 0..2 {
+        // Before anything of the primary, across its end, and with an acknowledgement that it has not given.
+        rig.s(&say(0, b"abc"));
+        rig.s(&tcp().seq(3).ack(6).data(b"d").frame());
+    }
+    assert!(rig.emitted.is_empty() && rig.left.is_empty());
+}
