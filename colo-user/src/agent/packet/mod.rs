@@ -11,7 +11,7 @@ use crate::datapath::{Attached, Datapath, HoldBackend};
 use crate::link::buffer::Outbox;
 use crate::link::connect::{Connected, Slot};
 use crate::link::frame::{ByeReason, Message};
-use crate::link::stream::Link;
+use crate::link::stream::{Fill, Link};
 use crate::mono::Mono;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -120,7 +120,26 @@ impl Peer {
         self.slot.free();
     }
 
-    /// Writes what waits; true if the link is as good as lost, by error or stall.
+    /// Reads once from `link`, and says in the log why it is lost, if it is.
+    fn read(link: &mut Link, peer: &str) -> Reading {
+        match link.fill() {
+            Ok(Fill::Some) => Reading::Some,
+            Ok(Fill::Empty) => Reading::Empty,
+            Ok(Fill::Closed { partial }) => {
+                warn!(
+                    "link: the {peer} closed it{}",
+                    if partial { " in the middle of a message" } else { "" }
+                );
+                Reading::Lost
+            }
+            Err(error) => {
+                warn!("link: {error}");
+                Reading::Lost
+            }
+        }
+    }
+
+    /// Writes what waits; says if the link is as good as lost, by error or stall.
     fn flush(&mut self) -> Flushed {
         let Some(link) = &mut self.link else { return Flushed::Fine };
         if link.outbox().stalled() {
@@ -146,6 +165,13 @@ impl Peer {
         port.clear_wake();
         Ok(())
     }
+}
+
+/// What a read from the link came to.
+enum Reading {
+    Some,
+    Empty,
+    Lost,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,8 @@
 //! clock brings, and at the end one flush of the uplink and of the link.
 
 use super::{
-    CAPTURE_BATCH, Command, EXIT_LIMIT, Flushed, LINK_READS, LOOK, Peer, Port, all_counters, timeout, words,
+    CAPTURE_BATCH, Command, EXIT_LIMIT, Flushed, LINK_READS, LOOK, Peer, Port, Reading, all_counters,
+    timeout, words,
 };
 use crate::agent::primary::{Effect, Losses, Primary};
 use crate::agent::protection::{Protection, Reason};
@@ -13,7 +14,7 @@ use crate::checkpoint::Signals;
 use crate::compare::Token;
 use crate::datapath::{Datapath, FrameId, MIRROR_BATCH, Mode};
 use crate::link::connect::{Connected, Slot};
-use crate::link::stream::{Fill, Link};
+use crate::link::stream::Link;
 use crate::mono::Mono;
 use slab::Slab;
 use std::io;
@@ -150,19 +151,10 @@ impl PrimaryThread {
     fn messages(&mut self, now: Mono) -> bool {
         let Some(link) = &mut self.peer.link else { return false };
         for _ in 0..LINK_READS {
-            match link.fill() {
-                Ok(Fill::Some) => {}
-                Ok(Fill::Empty) => return false,
-                Ok(Fill::Closed { partial }) => {
-                    warn!(
-                        "link: the secondary closed it{}",
-                        if partial { " in the middle of a message" } else { "" }
-                    );
-                    self.core.lost(now, Reason::PeerLost, &mut self.effects);
-                    return false;
-                }
-                Err(error) => {
-                    warn!("link: {error}");
+            match Peer::read(link, "secondary") {
+                Reading::Some => {}
+                Reading::Empty => return false,
+                Reading::Lost => {
                     self.core.lost(now, Reason::PeerLost, &mut self.effects);
                     return false;
                 }

@@ -3,14 +3,16 @@
 //! One turn: commands, the link's messages, input to the guest as it takes it, guest output to the link, what the clock
 //! brings, and one flush of the link.
 
-use super::{CAPTURE_BATCH, Command, Flushed, LINK_READS, LOOK, Peer, Port, all_counters, timeout, words};
+use super::{
+    CAPTURE_BATCH, Command, Flushed, LINK_READS, LOOK, Peer, Port, Reading, all_counters, timeout, words,
+};
 use crate::agent::protection::{Protection, Reason};
 use crate::agent::secondary::{Effect, Injection, Secondary};
 use crate::agent::status::{Checkpoints, Status};
 use crate::datapath::{Datapath, Injected};
 use crate::link::buffer::Outbox;
 use crate::link::connect::{Connected, Slot};
-use crate::link::stream::{Fill, Link};
+use crate::link::stream::Link;
 use crate::mono::Mono;
 use std::io;
 use std::sync::Arc;
@@ -98,19 +100,10 @@ impl SecondaryThread {
     fn messages(&mut self, now: Mono) -> bool {
         let Some(link) = &mut self.peer.link else { return false };
         for _ in 0..LINK_READS {
-            match link.fill() {
-                Ok(Fill::Some) => {}
-                Ok(Fill::Empty) => return false,
-                Ok(Fill::Closed { partial }) => {
-                    warn!(
-                        "link: the primary closed it{}",
-                        if partial { " in the middle of a message" } else { "" }
-                    );
-                    self.core.lost(Reason::PeerLost, &mut self.effects);
-                    return false;
-                }
-                Err(error) => {
-                    warn!("link: {error}");
+            match Peer::read(link, "primary") {
+                Reading::Some => {}
+                Reading::Empty => return false,
+                Reading::Lost => {
                     self.core.lost(Reason::PeerLost, &mut self.effects);
                     return false;
                 }
