@@ -156,11 +156,6 @@ impl Host {
         guest.run(&format!("ip link set eth0 address {mac}"))?;
         guest.run("ip addr add 192.0.2.2/24 dev eth0")?;
         guest.run("ip addr add 2001:db8::2/64 dev eth0 nodad")?;
-        // Linux tunes its window by how fast the server happens to read and how frames happen to be batched. The client is
-        // told the primary's: what fits there must fit here, or the secondary drops input that the client will not
-        // repeat before its timeout, which is a late secondary and asks for a checkpoint.
-        set(&guest, "net/ipv4/tcp_rmem", "4096 8388608 8388608")?;
-        set(&guest, "net/ipv4/tcp_moderate_rcvbuf", "0")?;
         set(&guest, "net/core/somaxconn", "4096")?;
         set(&guest, "net/ipv4/tcp_max_syn_backlog", "4096")?;
         Ok(Self { netns, guest, relays })
