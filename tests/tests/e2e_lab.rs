@@ -82,7 +82,7 @@ fn a_run_ends_well_and_leaves_nothing() {
 fn an_interrupt_leaves_nothing() {
     let (mut lab, namespaces) = running();
     send(&lab, Signal::INT);
-    assert!(!ended(&mut lab).success());
+    assert_eq!(ended(&mut lab).code(), Some(130));
     assert_eq!(inhabitants(&namespaces), 0);
     for (name, _) in namespaces {
         assert!(!fs::exists(format!("/run/netns/{name}")).unwrap(), "{name} is left");

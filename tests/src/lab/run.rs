@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
@@ -41,6 +41,9 @@ pub struct Plan {
     pub agent_arguments: Vec<String>,
 }
 
+/// Exit code of a lab that a signal ended, as shells have it for SIGINT.
+const STOPPED: u8 = 130;
+
 /// Set when the lab shall end early.
 static STOP: AtomicBool = AtomicBool::new(false);
 
@@ -68,7 +71,8 @@ pub fn run(plan: &Plan) -> Result<ExitCode> {
     let mut verdict = Verdict::default();
     let acts = acts(&mut stage, &mut agents, plan, &asked, &mut verdict);
     if STOP.load(Ordering::Relaxed) {
-        bail!("stopped");
+        say!("\nStopped.");
+        return Ok(ExitCode::from(STOPPED));
     }
     say!("\nSummary\n{}", verdict.text());
     if acts.is_ok() && verdict.is_good() {
