@@ -189,7 +189,7 @@ impl TcpFlow {
         if lags {
             self.acknowledged = Some(segment.ack);
         }
-        lags || repeats && self.is_part(segment)
+        lags || cx.policy.emit_acknowledgements && repeats && self.is_part(segment)
     }
 
     /// Whether the secondary has said all of `segment` before.
@@ -209,7 +209,12 @@ impl TcpFlow {
     fn is_part(&mut self, segment: &TcpSegment<'_>) -> bool {
         let number = self.secondary_in;
         let Some(held) = self.held.front().filter(|held| held.incarnation == number) else { return false };
-        let (Some(Lack::Payload(lacking)), begins) = (self.lack(held), held.from) else { return false };
+        let begins = held.from;
+        let lacking = match self.lack(held) {
+            Some(Lack::Payload(lacking)) => lacking,
+            Some(Lack::Fin) => held.to,
+            _ => return false,
+        };
         let incarnation = self.at(number);
         let from = incarnation.offset(segment.seq);
         let to = from + segment.payload.len() as i64;

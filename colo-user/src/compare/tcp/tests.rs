@@ -532,6 +532,18 @@ fn a_client_gets_the_part_that_both_said_when_the_secondary_repeats_it() {
 }
 
 #[test]
+fn a_client_gets_the_data_of_a_segment_that_ends_before_the_secondary_does() {
+    let mut rig = Rig::with(Policy { emit_acknowledgements: true, ..Policy::default() }, Limits::default());
+    let last = tcp().seq(0).ack(5).data(b"abc").frame();
+    rig.p(&tcp().seq(0).ack(5).data(b"abc").flag(FIN).frame());
+    rig.s(&last);
+    rig.s(&last);
+    assert_eq!((rig.left.len(), &rig.emitted), (0, &vec![last]));
+    rig.s(&tcp().seq(3).ack(5).flag(FIN).frame());
+    rig.assert_agreed();
+}
+
+#[test]
 fn no_part_leaves_that_only_the_secondary_says_or_that_differs() {
     let policy = || Policy { emit_acknowledgements: true, ..Policy::default() };
     let say = |seq: u32, data: &[u8]| tcp().seq(seq).ack(5).data(data).frame();
