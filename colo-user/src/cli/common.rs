@@ -43,7 +43,7 @@ pub struct Common {
     /// A peer that has not been heard for this long is lost, in milliseconds; heartbeats go out every 500
     #[arg(long, value_name = "MS", default_value_t = 5000, value_parser = value_parser!(u64).range(1000..))]
     peer_timeout: u64,
-    /// The control socket, for `colo status` [default: /run/colo/<guest interface>.sock]
+    /// The control socket, for `colo status` (default: `/run/colo/<guest interface>.sock`)
     #[arg(long, value_name = "PATH")]
     control: Option<PathBuf>,
 }

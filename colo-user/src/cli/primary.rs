@@ -46,9 +46,9 @@ pub struct Primary {
     /// What becomes of held frames when the agent ends
     #[arg(long, value_name = "POLICY", value_enum, default_value_t = Exit::Release)]
     on_exit: Exit,
-    /// Release these frames without comparison: tcp:22, udp:192.0.2.7:53, tcp:[2001:db8::1]:443, icmp, vlan:100, addr:ADDR
+    /// Release these frames without comparison: `tcp:22`, `udp:192.0.2.7:53`, `tcp:[2001:db8::1]:443`, `icmp`, `vlan:100`, `addr:ADDR`
     ///
-    /// PROTO[:[ADDR:]PORT], vlan:ID or addr:ADDR; ports and addresses match on either end. May be given several times.
+    /// `PROTO[:[ADDR:]PORT]`, `vlan:ID` or `addr:ADDR`; ports and addresses match on either end. May be given several times.
     #[arg(long, value_name = "RULE", value_parser = bypass)]
     bypass: Vec<Bypass>,
     /// Shortest wait for a late secondary before a checkpoint is asked for, in milliseconds
