@@ -169,16 +169,19 @@ impl TcpFlow {
         if incarnation.unprotected {
             return false;
         }
-        // A bound on what only the secondary has said.
-        let said = incarnation.offset(segment.payload_seq()) + segment.payload.len() as i64;
-        let ahead = said - incarnation.primary.high.unwrap_or(said - segment.payload.len() as i64);
-        let no_room = usize::try_from(ahead).ok().filter(|&n| n > 0).and_then(|n| cx.no_room_ahead(n));
-        if let Some((bound, limit)) = no_room.filter(|_| !segment.payload.is_empty()) {
-            cx.counters.secondary_overflow += 1;
-            if !std::mem::replace(&mut self.overloaded, true) {
-                cx.overload(bound, limit, Some(*key));
+        // A bound on what only the secondary has said. The number of a SYN is this guest's own: no place in the stream.
+        if !segment.payload.is_empty() && !segment.flags.has(TcpFlags::SYN) {
+            let from = incarnation.offset(segment.seq);
+            let said = from + segment.payload.len() as i64;
+            let ahead = said - incarnation.primary.high.unwrap_or(from);
+            let ahead = usize::try_from(ahead).ok().filter(|&bytes| bytes > 0);
+            if let Some((bound, limit)) = ahead.and_then(|bytes| cx.no_room_ahead(bytes)) {
+                cx.counters.secondary_overflow += 1;
+                if !std::mem::replace(&mut self.overloaded, true) {
+                    cx.overload(bound, limit, Some(*key));
+                }
+                return false;
             }
-            return false;
         }
         let heard = self.acknowledged;
         let repeats = self.repeats(segment);
@@ -194,13 +197,14 @@ impl TcpFlow {
 
     /// Whether the secondary has said all of `segment` before.
     fn repeats(&mut self, segment: &TcpSegment<'_>) -> bool {
+        let ends = TcpFlags(TcpFlags::SYN.0 | TcpFlags::FIN.0 | TcpFlags::RST.0);
+        if segment.payload.is_empty() || segment.flags.0 & ends.0 != 0 {
+            return false;
+        }
         let number = self.secondary_in;
         let incarnation = self.at(number);
         let from = incarnation.offset(segment.seq);
-        let ends = TcpFlags(TcpFlags::SYN.0 | TcpFlags::FIN.0 | TcpFlags::RST.0);
-        !segment.payload.is_empty()
-            && segment.flags.0 & ends.0 == 0
-            && incarnation.has_said(&incarnation.secondary, from, from + segment.payload.len() as i64)
+        incarnation.has_said(&incarnation.secondary, from, from + segment.payload.len() as i64)
     }
 
     /// Whether the client lacks what `segment` of the secondary repeats because the primary said it in one segment with

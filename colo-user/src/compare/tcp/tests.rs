@@ -563,3 +563,24 @@ fn no_part_leaves_that_only_the_secondary_says_or_that_differs() {
     }
     assert!(rig.emitted.is_empty() && rig.left.is_empty());
 }
+
+#[test]
+fn initial_numbers_of_the_secondary_are_no_place_in_the_stream() {
+    for distance in [1, 0x7fff_ffff, 0x8000_0000, 0x8000_0001, 0xffff_fff0] {
+        let mut rig = Rig::new();
+        let isn = 4_000_000_000_u32;
+        rig.p(&syn_ack(isn).frame());
+        rig.s(&syn_ack(isn.wrapping_add(distance)).frame());
+        rig.s(&syn_ack(isn.wrapping_add(distance)).frame());
+        for i in 0..1000_u32 {
+            rig.both(&tcp().seq(isn.wrapping_add(1 + i * 1000)).ack(500).data(&[i as u8; 1000]).frame());
+        }
+        rig.assert_agreed();
+        // In mid-stream, and the secondary first.
+        let mut rig = Rig::new();
+        rig.s(&syn_ack(isn.wrapping_add(distance)).frame());
+        rig.p(&syn_ack(isn).frame());
+        rig.both(&tcp().seq(isn.wrapping_add(1)).ack(500).data(b"x").frame());
+        rig.assert_agreed();
+    }
+}
