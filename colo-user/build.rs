@@ -43,7 +43,12 @@ fn share_target() -> io::Result<()> {
     let (shared, own) = (target.join("ebpf"), out.join("aya-build"));
     fs::create_dir_all(&shared)?;
     fs::create_dir_all(&own)?;
-    match symlink(shared, own.join("target")) {
+    let link = own.join("target");
+    if fs::read_link(&link).is_ok_and(|to| to != shared) {
+        // The target directory was moved, and the link still leads to where it was.
+        fs::remove_file(&link)?;
+    }
+    match symlink(shared, link) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),
     }

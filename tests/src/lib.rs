@@ -8,5 +8,6 @@ pub mod netns;
 pub mod oracle;
 pub mod pair;
 pub mod raw;
+pub mod samples;
 pub mod stranger;
 pub mod tap;

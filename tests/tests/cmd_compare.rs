@@ -14,6 +14,7 @@ use colo_tests::{
     captures::Random,
     lab::child::Programs,
     oracle::{Options, Program, Running, framed, frames},
+    samples::{address, datagram, tcp},
 };
 use colo_user::{
     link::chardev::{Decoder, Framing, MAX_FRAME},
@@ -41,18 +42,6 @@ fn start(options: &Options) -> Running {
 /// With a timeout that no test reaches by accident.
 fn patient() -> Running {
     start(&Options { compare_timeout: 600_000, ..Options::default() })
-}
-
-fn address(text: &str) -> SocketAddr {
-    text.parse().expect("an address")
-}
-
-fn tcp() -> Tcp {
-    Tcp::new(address("192.0.2.1:80"), address("192.0.2.9:40000")).ack(7)
-}
-
-fn datagram(payload: &[u8]) -> Vec<u8> {
-    udp_frame(address("192.0.2.1:53"), address("192.0.2.9:5000"), payload, &Wrap::default())
 }
 
 /// The datagram that flow number `flow` says.

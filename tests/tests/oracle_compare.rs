@@ -10,6 +10,7 @@ use colo_tests::{
     captures::Random,
     lab::child::Programs,
     oracle::{Options, Program, Running},
+    samples::{address, datagram, tcp},
 };
 use colo_user::wire::{
     TcpFlags,
@@ -84,18 +85,6 @@ fn play(program: &Program, script: &[Step]) -> Outcome {
         frames.into_iter().map(&mut number).collect()
     };
     Outcome { left: name(left), asked, flushed: name(flushed) }
-}
-
-fn address(text: &str) -> SocketAddr {
-    text.parse().expect("an address")
-}
-
-fn tcp() -> Tcp {
-    Tcp::new(address("192.0.2.1:80"), address("192.0.2.9:40000")).ack(7)
-}
-
-fn datagram(payload: &[u8]) -> Vec<u8> {
-    udp_frame(address("192.0.2.1:53"), address("192.0.2.9:5000"), payload, &Wrap::default())
 }
 
 /// A stream cut at random places.

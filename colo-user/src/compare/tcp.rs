@@ -184,7 +184,7 @@ impl TcpFlow {
             }
         }
         let heard = self.acknowledged;
-        let repeats = self.repeats(segment);
+        let repeats = cx.policy.emit_acknowledgements && self.repeats(segment);
         self.note(Side::Secondary, key, segment, followed, cx);
         self.pump(cx);
         self.settle(kept, cx);
@@ -192,7 +192,7 @@ impl TcpFlow {
         if lags {
             self.acknowledged = Some(segment.ack);
         }
-        lags || cx.policy.emit_acknowledgements && repeats && self.is_part(segment)
+        lags || repeats && self.is_part(segment)
     }
 
     /// Whether the secondary has said all of `segment` before.
