@@ -35,7 +35,7 @@ impl Default for Limits {
             flows: 1 << 20,
             queue: 1024,
             ahead_bytes: 16 << 20,
-            said_bytes: 256 << 10,
+            said_bytes: 4 << 20,
             kept_bytes: 512 << 20,
             reorder_window: 64,
             reassemblies: 1024,

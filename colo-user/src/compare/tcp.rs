@@ -44,6 +44,8 @@ struct Held {
     to: i64,
     /// Only with [`TcpFlags::ACK`].
     ack: Seq,
+    /// All of its payload has left before.
+    repeats: bool,
 }
 
 /// What the secondary still has to say before a segment may leave.
@@ -75,6 +77,8 @@ pub(super) struct TcpFlow {
     primary_in: u32,
     secondary_in: u32,
     held: VecDeque<Held>,
+    /// Those among them that repeat.
+    held_repeats: usize,
     /// What the client has heard acknowledged last.
     acknowledged: Option<Seq>,
     /// A divergence was reported that only a checkpoint can mend.
@@ -93,6 +97,7 @@ impl TcpFlow {
             primary_in: 0,
             secondary_in: 0,
             held: VecDeque::new(),
+            held_repeats: 0,
             acknowledged: None,
             diverged: false,
             asked: false,
@@ -125,7 +130,7 @@ impl TcpFlow {
             cx.release(&frames, Reason::Unprotected);
             return;
         }
-        let (from, to, repeated) = self.note(Side::Primary, key, segment, followed, cx);
+        let (from, to, repeats) = self.note(Side::Primary, key, segment, followed, cx);
         // A secondary that is ahead of a primary that moves on is not late.
         self.at(number).ahead_since = None;
         let held = Held {
@@ -137,14 +142,16 @@ impl TcpFlow {
             from,
             to,
             ack: segment.ack,
+            repeats,
         };
-        cx.counters.retransmissions += u64::from(repeated);
+        cx.counters.retransmissions += u64::from(repeats);
         // Only what repeats may overtake: everything in it has left before.
-        if (self.held.is_empty() || repeated) && self.lack(&held).is_none() {
+        if (self.held.is_empty() || repeats) && self.lack(&held).is_none() {
             cx.release(&held.frames, Reason::Compared);
             self.left(&held, cx);
         } else {
             cx.hold(&held.frames);
+            self.held_repeats += usize::from(repeats);
             self.held.push_back(held);
             if self.held.len() > cx.limits.queue && !std::mem::replace(&mut self.overloaded, true) {
                 cx.overload("queue", cx.limits.queue, Some(*key));
@@ -339,10 +346,7 @@ impl TcpFlow {
         let to = from + segment.payload.len() as i64;
         let voice = incarnation.voice(side);
         voice.low = Some(voice.low.map_or(from, |low| low.min(from)));
-        let repeated = side == Side::Primary
-            && from < to
-            && incarnation.released.is_some_and(|released| to <= released)
-            && incarnation.has_said(&incarnation.primary, from, to);
+        let repeats = from < to && incarnation.released.is_some_and(|released| to <= released);
         if from < to {
             match incarnation.say(side, from, segment.payload) {
                 Ok(None) => {}
@@ -373,7 +377,7 @@ impl TcpFlow {
             };
             self.report(divergence, cx);
         }
-        (from, to, repeated && !segment.flags.has(TcpFlags::FIN))
+        (from, to, repeats && !segment.flags.has(TcpFlags::FIN))
     }
 
     fn report_payload(
@@ -437,17 +441,35 @@ impl TcpFlow {
         (held.flags.has(TcpFlags::ACK) && !owned(held.ack)).then_some(Lack::Ack)
     }
 
-    /// Lets out what is complete at the front.
+    /// Lets out what is complete at the front, and what repeats wherever it stands: the front may lack what the secondary
+    /// says only after the client has acknowledged the repetition.
     fn pump(&mut self, cx: &mut Context<'_>) {
         while self.held.front().is_some_and(|held| self.lack(held).is_none()) {
             let held = self.held.pop_front().expect("there is a front");
-            cx.release_held(&held.frames, Reason::Compared);
-            self.left(&held, cx);
-            self.asked = false;
+            self.let_out(&held, cx);
+        }
+        let mut at = 0;
+        while self.held_repeats > 0 && at < self.held.len() {
+            if self.held[at].repeats
+                && self.lack(&self.held[at]).is_none()
+                && let Some(held) = self.held.remove(at)
+            {
+                self.let_out(&held, cx);
+            } else {
+                at += 1;
+            }
         }
         if self.held.len() <= cx.limits.queue / 2 {
             self.overloaded = false;
         }
+    }
+
+    /// A segment that was held leaves.
+    fn let_out(&mut self, held: &Held, cx: &mut Context<'_>) {
+        self.held_repeats -= usize::from(held.repeats);
+        cx.release_held(&held.frames, Reason::Compared);
+        self.left(held, cx);
+        self.asked = false;
     }
 
     /// Takes note of a segment that has left.
@@ -486,6 +508,7 @@ impl TcpFlow {
     pub(super) fn cut(&mut self, cx: &mut Context<'_>, released: &mut Vec<(u64, Frames)>) {
         let kept = self.kept();
         released.extend(self.held.drain(..).map(|held| (held.order, held.frames)));
+        self.held_repeats = 0;
         while self.first < self.primary_in {
             self.incarnations.pop_front();
             self.first += 1;

@@ -362,6 +362,26 @@ fn a_secondary_too_far_ahead_is_forgotten_and_asked_about() {
 }
 
 #[test]
+fn what_both_repeat_leaves_although_the_front_waits_and_it_was_forgotten() {
+    let limits = Limits { said_bytes: 10, ..Limits::default() };
+    let mut rig = Rig::with(Policy::default(), limits);
+    let p = |seq: u32, data: &[u8]| tcp().seq(seq).ack(5).data(data).frame();
+    // Said by both and released, but lost on the way to the client; then forgotten for the bound.
+    rig.both(&p(0, b"0123456789"));
+    rig.both(&p(10, b"abcdefghij"));
+    assert_eq!(rig.left, [0, 1]);
+    // The front lacks what the secondary will say only when the client has what it lost.
+    rig.p(&p(20, b"front"));
+    rig.p(&p(0, b"0123456789"));
+    assert_eq!(rig.left, [0, 1]);
+    rig.s(&p(0, b"0123456789"));
+    assert_eq!(rig.left, [0, 1, 3]);
+    rig.s(&p(20, b"front"));
+    assert_eq!(rig.left, [0, 1, 3, 2]);
+    assert_eq!(rig.asked, []);
+}
+
+#[test]
 fn said_bytes_are_bounded_and_compared_anew_when_forgotten() {
     let limits = Limits { said_bytes: 50, ..Limits::default() };
     let mut rig = Rig::with(Policy::default(), limits);
