@@ -259,7 +259,11 @@ impl TcpFlow {
         if segment.flags.has(TcpFlags::ACK) {
             let kept = self.kept();
             let number = self.primary_in;
-            self.at(number).client_acknowledges(segment.ack);
+            let incarnation = self.at(number);
+            incarnation.client_acknowledges(segment.ack);
+            if segment.flags.has(TcpFlags::FIN) {
+                incarnation.client_end = Some(segment.payload_seq() + segment.payload.len() as u32 + 1);
+            }
             *kept_total = *kept_total + self.kept() - kept;
         }
     }
@@ -435,7 +439,7 @@ impl TcpFlow {
         }
         if held.flags.has(TcpFlags::RST) {
             // What an RST acknowledges does not matter to a connection that ends.
-            return (!secondary.rst).then_some(Lack::Rst);
+            return (!secondary.rst && !incarnation.over()).then_some(Lack::Rst);
         }
         let owned = |ack: Seq| secondary.ack.is_some_and(|owned| !ack.after(owned));
         (held.flags.has(TcpFlags::ACK) && !owned(held.ack)).then_some(Lack::Ack)
@@ -496,7 +500,8 @@ impl TcpFlow {
         }
         let ends = self.at(number);
         let lone_fin = ends.secondary.fin.is_some() && ends.primary.fin.is_none();
-        let lone_rst = ends.secondary.rst && !ends.primary.rst;
+        // One guest may lack the last acknowledgement and hear a stray that the other answers.
+        let lone_rst = ends.secondary.rst && !ends.primary.rst && !ends.over();
         let now = cx.now;
         ends.lone_end = (lone_fin || lone_rst).then(|| ends.lone_end.unwrap_or(now));
         ends.ahead_since = ends.ahead().then(|| ends.ahead_since.unwrap_or(now));

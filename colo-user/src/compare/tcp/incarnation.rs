@@ -86,6 +86,8 @@ pub struct Incarnation {
     pub released: Option<i64>,
     /// Since when the secondary has been ahead without the primary saying anything.
     pub ahead_since: Option<Mono>,
+    /// What acknowledges the client's FIN.
+    pub client_end: Option<Seq>,
     /// Since when a FIN or RST stands that only the secondary has said.
     pub lone_end: Option<Mono>,
     /// Older than the protection: not compared.
@@ -287,6 +289,16 @@ impl Incarnation {
         if offset <= high + 1 {
             self.settle(offset.min(high));
         }
+    }
+
+    /// Whether both directions have ended for both guests: what is said after that answers a stray.
+    #[must_use]
+    pub fn over(&self) -> bool {
+        let (primary, secondary) = (&self.primary, &self.secondary);
+        let heard = |voice: &Voice| {
+            self.client_end.zip(voice.ack).is_some_and(|(end, acknowledged)| !end.after(acknowledged))
+        };
+        primary.fin.is_some() && primary.fin == secondary.fin && heard(primary) && heard(secondary)
     }
 
     /// Everything below `offset` is history.

@@ -282,6 +282,34 @@ fn a_fin_or_rst_of_the_secondary_alone_is_a_divergence_after_the_wait() {
 }
 
 #[test]
+fn an_rst_after_the_end_of_both_directions_is_no_divergence() {
+    let client = Tcp::new(addr(CLIENT), addr(GUEST));
+    let fin = tcp().seq(1).ack(6).flag(FIN).frame();
+    let rst = tcp().seq(2).flag(RST).frame();
+    for secondary in [true, false] {
+        let mut rig = Rig::new();
+        rig.both(&tcp().seq(0).ack(5).data(b"x").frame());
+        rig.client(&client.clone().seq(5).ack(1).flag(FIN).frame());
+        rig.both(&fin);
+        // One guest lacks the last acknowledgement and says its FIN again; the other answers what that brings.
+        if secondary {
+            rig.s(&rst)
+        } else {
+            drop(rig.p(&rst))
+        }
+        rig.pass(10_000);
+        rig.assert_agreed();
+    }
+    // A connection that the client may still use is another matter.
+    let mut rig = Rig::new();
+    rig.both(&tcp().seq(0).ack(5).data(b"x").frame());
+    rig.both(&tcp().seq(1).ack(5).flag(FIN).frame());
+    rig.s(&rst);
+    rig.pass(10_000);
+    assert_eq!(rig.kinds(), [Kind::LatePrimary]);
+}
+
+#[test]
 fn streams_of_other_length_diverge() {
     let mut rig = Rig::new();
     rig.s(&tcp().seq(0).ack(5).data(b"abc").flag(FIN).frame());
