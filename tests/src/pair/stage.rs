@@ -12,7 +12,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-use super::vm::{Parts, Vm};
+use super::vm::{Extras, Parts, Vm};
 use crate::lab::{
     child::Programs,
     stage::alone,
@@ -23,6 +23,17 @@ use crate::lab::{
 pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Migration is not slowed down: bytes per second.
 const BANDWIDTH: u64 = 10 << 30;
+
+/// How the two VMs are started.
+#[derive(Debug, Clone, Default)]
+pub struct Setup {
+    /// What the VM has that boots.
+    pub primary: Extras,
+    /// What the other has.
+    pub secondary: Extras,
+    /// The other boots too and is a VM of its own, not one that waits for a state.
+    pub apart: bool,
+}
 
 /// Namespaces with a VM on each host. What is dropped first goes first: VMs, namespaces, files.
 #[derive(Debug)]
@@ -44,15 +55,25 @@ impl Pair {
     /// Makes the namespaces and starts both VMs; the primary's guest serves when this returns. Nothing forwards yet
     /// between a VM and its uplink. `colo-guest` is expected beside `colo-lab`, and the kernel is kept in `cache`.
     pub fn boot(programs: &Programs, cache: &Path) -> Result<Self> {
+        Self::boot_as(programs, cache, &Setup::default())
+    }
+
+    /// As [`Pair::boot`], with VMs as `setup` says; one that is `apart` serves too.
+    pub fn boot_as(programs: &Programs, cache: &Path, setup: &Setup) -> Result<Self> {
         let alone = alone();
         let directory = tempfile::Builder::new().prefix("colo-pair-").tempdir()?;
         let parts = Parts::new(cache, &programs.lab.with_file_name("colo-guest"), directory.path())?;
         let topology = Topology::new(Wires::Vm)?;
         // A stream through the file system has no delayed acknowledgements, which cost 40 ms a checkpoint.
         let uri = format!("unix:{}", directory.path().join("migration").display());
-        let mut primary = Vm::start(programs, &topology.primary.netns, &parts, "primary", None)?;
-        let secondary = Vm::start(programs, &topology.secondary.netns, &parts, "secondary", Some(&uri))?;
+        let (hosts, incoming) = (&topology, (!setup.apart).then_some(uri.as_str()));
+        let mut primary = Vm::start(programs, &hosts.primary.netns, &parts, "primary", None, &setup.primary)?;
+        let mut secondary =
+            Vm::start(programs, &hosts.secondary.netns, &parts, "secondary", incoming, &setup.secondary)?;
         primary.ready()?;
+        if setup.apart {
+            secondary.ready()?;
+        }
         Ok(Self { primary, secondary, topology, programs: programs.clone(), uri, directory, _alone: alone })
     }
 

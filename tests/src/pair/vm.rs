@@ -31,7 +31,7 @@ const MEMORY: &str = "131080K";
 /// How long a guest may take to serve, and a command to be taken: two VMs and their tests share the machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The network card's options that would leave checksums and segmentation to somebody else.
-const NO_OFFLOADS: &str = "csum=off,gso=off,host_tso4=off,host_tso6=off,host_ecn=off,host_ufo=off,\
+const NO_OFFLOADS: &str = ",csum=off,gso=off,host_tso4=off,host_tso6=off,host_ecn=off,host_ufo=off,\
      guest_csum=off,guest_tso4=off,guest_tso6=off,guest_ecn=off,guest_ufo=off";
 
 /// What both VMs of a pair are made of, below one directory.
@@ -58,6 +58,15 @@ impl Parts {
     }
 }
 
+/// What one VM has beyond what all have.
+#[derive(Debug, Clone, Default)]
+pub struct Extras {
+    /// Further arguments of QEMU's.
+    pub arguments: Vec<String>,
+    /// The network card leaves checksums and segmentation to the host, which is QEMU's default.
+    pub offloads: bool,
+}
+
 /// A running VM; killed on drop.
 #[derive(Debug)]
 pub struct Vm {
@@ -75,6 +84,7 @@ impl Vm {
         parts: &Parts,
         name: &'static str,
         incoming: Option<&str>,
+        extras: &Extras,
     ) -> Result<Self> {
         let file = |what: &str| parts.directory.join(format!("{name}.{what}"));
         let socket = |what: &str| format!("unix:{},server=on,wait=off", file(what).display());
@@ -94,15 +104,17 @@ impl Vm {
         option("-serial", socket("commands"));
         option("-qmp", socket("qmp"));
         option("-qmp", socket("qmp-agent"));
+        let (header, offloads) = if extras.offloads { ("on", "") } else { ("off", NO_OFFLOADS) };
         option(
             "-netdev",
-            format!("tap,id=net0,ifname={GUEST},script=no,downscript=no,vhost=off,vnet_hdr=off"),
+            format!("tap,id=net0,ifname={GUEST},script=no,downscript=no,vhost=off,vnet_hdr={header}"),
         );
-        option("-device", format!("virtio-net-pci,netdev=net0,mac={mac},romfile=,{NO_OFFLOADS}"));
+        option("-device", format!("virtio-net-pci,netdev=net0,mac={mac},romfile={offloads}"));
         if let Some(uri) = incoming {
             option("-incoming", uri.to_owned());
         }
         arguments.extend(["-nodefaults".to_owned(), "-no-reboot".to_owned()]);
+        arguments.extend_from_slice(&extras.arguments);
         let preload = format!("LD_PRELOAD={}", parts.shim.display());
         let all: Vec<String> =
             [preload, "qemu-system-x86_64".to_owned()].into_iter().chain(arguments).collect();
