@@ -2,7 +2,7 @@
 //!
 //! By file: [`primary`] and [`secondary`] decide, without I/O; [`beat`] are the heartbeats and [`protection`] the words
 //! for their outcome. [`packet`] is the one thread that owns data path and link and turns the core; [`run`] is the
-//! control plane around it: connections, signals, control socket. [`status`] is what the control socket says.
+//! control plane around it: connections, signals, control socket. [`status`] is what the control socket says, [`times`] how long things took.
 
 pub mod beat;
 pub mod packet;
@@ -11,6 +11,7 @@ pub mod protection;
 pub mod run;
 pub mod secondary;
 pub mod status;
+pub mod times;
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! What an agent says about itself: the body of `colo status --json`. Field names are an interface.
 
+use super::times::Summary;
 use crate::compare::Divergence;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -41,6 +42,8 @@ pub struct Status {
     pub hold: String,
     /// Frames held (primary); frames of input that wait for the guest (secondary).
     pub held: u64,
+    /// From its capture to its release, over all frames released (primary).
+    pub held_time: Summary,
     /// All counters, by name.
     pub counters: BTreeMap<String, u64>,
     /// Checkpoints asked for.

@@ -22,7 +22,7 @@ Example:
 
 Exit status 0: protected. 1: not protected, the reason is shown. 2: no agent answers there.
 With --json one object is printed: role, state (protected or not-protected), reason, epoch, peer, attach {guest, uplink},
-hold, held, counters {NAME: N}, checkpoints {asked, by {KIND: N}}, divergences [the last 16, newest last].")]
+hold, held, held_time {count, p50_us, p99_us, max_us}, counters {NAME: N}, checkpoints {asked, by {KIND: N}}, divergences [the last 16, newest last].")]
 pub struct Status {
     /// The agent's control socket [default: the only one in /run/colo]
     #[arg(long, value_name = "PATH")]
@@ -89,6 +89,7 @@ fn table(status: &Value) -> String {
     );
     line("held by", text(&status["hold"]));
     line("held", text(&status["held"]));
+    line("held time", times(&status["held_time"]));
     line("checkpoints asked", text(&status["checkpoints"]["asked"]));
     for (kind, n) in status["checkpoints"]["by"].as_object().into_iter().flatten() {
         line(&format!("  {kind}"), n.to_string());
@@ -112,6 +113,12 @@ fn table(status: &Value) -> String {
         );
     }
     out
+}
+
+/// `50 % within 70 us, 99 % within 900 us, longest 1000 us of 9`.
+fn times(summary: &Value) -> String {
+    let [count, p50, p99, max] = ["count", "p50_us", "p99_us", "max_us"].map(|name| &summary[name]);
+    format!("50 % within {p50} us, 99 % within {p99} us, longest {max} us of {count}")
 }
 
 #[cfg(test)]

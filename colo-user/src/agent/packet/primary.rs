@@ -10,6 +10,7 @@ use super::{
 use crate::agent::primary::{Effect, Losses, Primary};
 use crate::agent::protection::{Protection, Reason};
 use crate::agent::status::{Checkpoints, Status};
+use crate::agent::times::Times;
 use crate::checkpoint::Signals;
 use crate::compare::Token;
 use crate::datapath::{Datapath, FrameId, MIRROR_BATCH, Mode};
@@ -31,8 +32,9 @@ pub struct PrimaryThread {
     peer: Peer,
     port: Port,
     signals: Signals,
-    /// Frames that the core has, by token.
-    parked: Slab<FrameId>,
+    /// Frames that the core has, by token, and when the guest said them.
+    parked: Slab<(FrameId, Mono)>,
+    held_time: Times,
     effects: Vec<Effect>,
     release_on_exit: bool,
     last_look: Mono,
@@ -60,6 +62,7 @@ impl PrimaryThread {
             port,
             signals,
             parked: Slab::new(),
+            held_time: Times::default(),
             effects: Vec::new(),
             release_on_exit,
             last_look: Mono::ZERO,
@@ -140,7 +143,7 @@ impl PrimaryThread {
         }
         for _ in 0..batch {
             let Some(captured) = self.datapath.next_captured() else { return false };
-            let token = Token(self.parked.insert(captured.id) as u64);
+            let token = Token(self.parked.insert((captured.id, captured.stamp)) as u64);
             let frame = self.datapath.frame(captured.id);
             self.core.captured(now, token, frame, self.peer.outbox(), &mut self.effects);
         }
@@ -190,15 +193,20 @@ impl PrimaryThread {
     }
 
     fn apply(&mut self) {
+        if self.effects.is_empty() {
+            return;
+        }
+        let now = Mono::now();
         let mut effects = std::mem::take(&mut self.effects);
         for effect in effects.drain(..) {
             match effect {
                 Effect::Release(token) => {
-                    let id = self.unpark(token);
+                    let (id, said) = self.unpark(token);
+                    self.held_time.record(now.saturating_since(said));
                     self.datapath.release(id);
                 }
                 Effect::Drop(token) => {
-                    let id = self.unpark(token);
+                    let (id, _) = self.unpark(token);
                     self.datapath.discard(id);
                 }
                 Effect::Emit(frame) => {
@@ -213,7 +221,7 @@ impl PrimaryThread {
         self.effects = effects;
     }
 
-    fn unpark(&mut self, token: Token) -> FrameId {
+    fn unpark(&mut self, token: Token) -> (FrameId, Mono) {
         self.parked.remove(usize::try_from(token.0).expect("a token is made of a usize"))
     }
 
@@ -245,6 +253,7 @@ impl PrimaryThread {
             attach,
             hold: hold.to_owned(),
             held: self.core.held() as u64,
+            held_time: self.held_time.summary(),
             counters: all_counters(&mut self.datapath, counters, self.peer.slot.refused()),
             checkpoints: Checkpoints { asked: by.values().sum(), by },
             divergences: self.core.divergences().cloned().collect(),

@@ -9,6 +9,7 @@ use super::{
 use crate::agent::protection::{Protection, Reason};
 use crate::agent::secondary::{Effect, Injection, Secondary};
 use crate::agent::status::{Checkpoints, Status};
+use crate::agent::times::Summary;
 use crate::datapath::{Datapath, Injected};
 use crate::link::buffer::Outbox;
 use crate::link::connect::{Connected, Slot};
@@ -193,6 +194,7 @@ impl SecondaryThread {
             attach,
             hold: hold.to_owned(),
             held: self.core.waiting() as u64,
+            held_time: Summary::default(),
             counters: all_counters(&mut self.datapath, self.core.counters(), self.peer.slot.refused()),
             checkpoints: Checkpoints::default(),
             divergences: Vec::new(),
