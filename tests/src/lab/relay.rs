@@ -18,6 +18,9 @@ use crate::{netns::Netns, tap::Tap};
 
 /// How often a relay that is idle looks whether it shall end.
 const LOOK: Duration = Duration::from_millis(50);
+/// Frames that either tap keeps while the relay is off its processor: more than all windows that the lab's loads fill. A
+/// tap does not hold its sender back, it drops.
+const QUEUE: u32 = 10_000;
 /// Both MAC addresses: what precedes a tag.
 const ADDRESSES: usize = 12;
 
@@ -33,8 +36,12 @@ impl Relay {
     /// Makes the tap `near` in `host` and the tap `far` in `other` and joins them; with `vlan`, frames are tagged on
     /// the near side and untagged on the far side, and what comes untagged from the near side is dropped.
     pub fn new(host: &Netns, near: &str, other: &Netns, far: &str, vlan: Option<u16>) -> Result<Self> {
-        let near = Arc::new(Tap::new(host, near)?);
-        let far = Arc::new(Tap::new(other, far)?);
+        let tap = |namespace: &Netns, name: &str| -> Result<Arc<Tap>> {
+            let tap = Tap::new(namespace, name)?;
+            namespace.run(&format!("ip link set {name} txqueuelen {QUEUE}"))?;
+            Ok(Arc::new(tap))
+        };
+        let (near, far) = (tap(host, near)?, tap(other, far)?);
         let stop = Arc::new(AtomicBool::new(false));
         let tag = move |frame: Vec<u8>| match vlan {
             Some(id) => Some(push(&frame, id)),
