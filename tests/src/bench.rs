@@ -2,11 +2,12 @@
 //!
 //! A [`Row`] is one quantity of one case, with a value per round for each side; rounds alternate between the sides, and the
 //! median of each is shown with their ratio. A group of rows is one file with a `run` that adds its rows to a
-//! [`Report`].
+//! [`Report`]. [`pair`] measures the real pair, which has more than two sides, and has a table of its own.
 
 pub mod engine;
 pub mod generator;
 pub mod hold;
+pub mod pair;
 pub mod process;
 pub mod proxy;
 

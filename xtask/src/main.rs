@@ -57,6 +57,8 @@ enum Task {
         test_args: Vec<String>,
     },
     /// Measure the engine, `colo compare` beside QEMU's colo-compare, and the hold path beside a bridge (root)
+    ///
+    /// `cargo xtask bench pair` measures two VMs in COLO beside stock COLO.
     Bench {
         /// Passed on to the benchmark
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

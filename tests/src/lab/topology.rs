@@ -119,8 +119,13 @@ impl Topology {
 impl Host {
     /// Joins guest and uplink by a plain kernel bridge.
     pub fn forward_plain(&self) -> Result<()> {
+        self.join(&[GUEST, UPLINK])
+    }
+
+    /// Joins interfaces by a plain kernel bridge.
+    pub fn join(&self, interfaces: &[&str]) -> Result<()> {
         self.netns.run("ip link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0")?;
-        for interface in [GUEST, UPLINK] {
+        for interface in interfaces {
             self.netns.run(&format!("ip link set {interface} master br0"))?;
         }
         self.netns.run("ip link set br0 up")?;
