@@ -137,19 +137,35 @@ async fn a_handshake_and_refusals_that_name_everything() {
 async fn the_block_commands_have_the_form_that_qemu_wants() {
     let qemu = Qemu::start();
     let (client, _notices, _) = qemu.open("first").await;
-    client.call(command::nbd_server_start("127.0.0.1", 10_809)).await.unwrap();
+    let local = Address::Tcp { host: "127.0.0.1".to_owned(), port: 10_809 };
+    let socket = Address::Unix(qemu.path("nbd"));
+    for nobody in [&local, &socket] {
+        let error =
+            client.call(command::add_nbd_node("node", nobody, "parent0")).await.unwrap_err().to_string();
+        assert!(error.contains("onnect"), "{nobody:?}: {error}");
+    }
+    client.call(command::nbd_server_start(&local)).await.unwrap();
     for (refused, why) in [
+        (command::add_replication_node("node", "absent0"), "absent0"),
+        (command::delete_node("absent0"), "absent0"),
         (command::nbd_server_add("parent0"), "parent0"),
         (command::quorum_add("colo-disk0", "replication0"), "colo-disk0"),
         (command::quorum_remove("colo-disk0", "children.1"), "colo-disk0"),
-        (command::drive_mirror("colo-disk0", "resync", "nbd://127.0.0.1:10809/parent0"), "colo-disk0"),
-        (command::block_job_cancel("resync"), "resync"),
+        (command::mirror("colo-disk0", "sync", "absent0"), "colo-disk0"),
+        (command::block_job_cancel("sync", true), "sync"),
+        (command::yank_block_node("absent0"), "Instance not found"),
     ] {
         let name = refused.call.name;
         let error = client.call(refused).await.unwrap_err().to_string();
         assert!(error.contains(why) && !error.contains("arameter"), "{name}: {error}");
     }
     client.call(command::nbd_server_stop()).await.unwrap();
+    client.call(command::nbd_server_start(&socket)).await.unwrap();
+    client.call(command::nbd_server_stop()).await.unwrap();
+    assert_eq!(client.call(command::query_block_jobs()).await.unwrap(), []);
+    assert_eq!(client.call(command::query_block_nodes()).await.unwrap(), []);
+    client.call(command::migrate_cancel()).await.unwrap();
+    assert!(client.call(command::query_version()).await.unwrap().to_string().starts_with("7."));
     let printed = client.call(command::human("drive_del replication0")).await.unwrap();
     assert!(printed.contains("replication0"), "{printed}");
 }

@@ -1,11 +1,15 @@
 //! What is said to QEMU: the commands of COLO, each with its arguments, its time limit and the type of its answer.
 
+mod block;
+
 use std::{marker::PhantomData, time::Duration};
 
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::state::{Capability, ColoStatus, Migration, Parameters, Status};
+pub use block::*;
+
+use super::state::{Capability, ColoStatus, Migration, Parameters, Status, Version};
 
 /// How long QEMU may take to answer, if nothing else is said. A main loop that is held up longer than this does not
 /// serve its guest either.
@@ -123,6 +127,12 @@ pub fn set_checkpoint_delay(delay: Duration) -> Command<Empty> {
     set_parameters(json!({ "x-checkpoint-delay": millis(delay) }))
 }
 
+/// `query-version`.
+#[must_use]
+pub fn query_version() -> Command<Version> {
+    Command::new("query-version", Value::Null)
+}
+
 /// `query-migrate-parameters`.
 #[must_use]
 pub fn query_parameters() -> Command<Parameters> {
@@ -139,6 +149,12 @@ pub fn query_capabilities() -> Command<Vec<Capability>> {
 #[must_use]
 pub fn migrate(uri: &str) -> Command<Empty> {
     Command::new("migrate", json!({ "uri": uri }))
+}
+
+/// `migrate_cancel`: the guest runs on here, if it ran; the QEMU that waited for its state ends.
+#[must_use]
+pub fn migrate_cancel() -> Command<Empty> {
+    Command::new("migrate_cancel", Value::Null)
 }
 
 /// `x-colo-lost-heartbeat`: this side goes on alone. QEMU does not ask whether the other side does the same.
@@ -160,52 +176,6 @@ pub fn yank(instances: Value) -> Command<Empty> {
     let mut command = Command::new("yank", json!({ "instances": instances }));
     command.call.oob = true;
     command
-}
-
-/// `nbd-server-start` on a TCP address: where the primary writes the replicated disk.
-#[must_use]
-pub fn nbd_server_start(host: &str, port: u16) -> Command<Empty> {
-    let data = json!({ "host": host, "port": port.to_string() });
-    Command::new("nbd-server-start", json!({ "addr": { "type": "inet", "data": data } }))
-}
-
-/// `nbd-server-add`: a device that the server offers, writable.
-#[must_use]
-pub fn nbd_server_add(device: &str) -> Command<Empty> {
-    Command::new("nbd-server-add", json!({ "device": device, "writable": true }))
-}
-
-/// `nbd-server-stop`: comes before a secondary with a replicated disk takes over.
-#[must_use]
-pub fn nbd_server_stop() -> Command<Empty> {
-    Command::new("nbd-server-stop", Value::Null)
-}
-
-/// `x-blockdev-change`: adds a node to a quorum.
-#[must_use]
-pub fn quorum_add(parent: &str, node: &str) -> Command<Empty> {
-    Command::new("x-blockdev-change", json!({ "parent": parent, "node": node }))
-}
-
-/// `x-blockdev-change`: takes a child, such as `children.1`, out of a quorum.
-#[must_use]
-pub fn quorum_remove(parent: &str, child: &str) -> Command<Empty> {
-    Command::new("x-blockdev-change", json!({ "parent": parent, "child": child }))
-}
-
-/// `drive-mirror` of a whole device to an NBD export that exists: fills the disk of a new secondary.
-#[must_use]
-pub fn drive_mirror(device: &str, job: &str, target: &str) -> Command<Empty> {
-    Command::new(
-        "drive-mirror",
-        json!({ "device": device, "job-id": job, "target": target, "mode": "existing", "format": "raw", "sync": "full" }),
-    )
-}
-
-/// `block-job-cancel`.
-#[must_use]
-pub fn block_job_cancel(job: &str) -> Command<Empty> {
-    Command::new("block-job-cancel", json!({ "device": job }))
 }
 
 /// `human-monitor-command`, for `drive_add` and `drive_del`, which have no other form. What it prints is the answer, a

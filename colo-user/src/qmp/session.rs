@@ -447,7 +447,7 @@ impl Session {
 
     /// Ends the look when all its answers are there.
     fn looked(&mut self, now: Mono, out: &mut Vec<Output>) {
-        let Look { status: Some(status), migration: Some(migration), colo: Some(colo), .. } = self.look
+        let Look { status: Some(status), migration: Some(ref migration), colo: Some(colo), .. } = self.look
         else {
             return;
         };

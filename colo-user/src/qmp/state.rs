@@ -1,6 +1,6 @@
 //! What QEMU answers when asked where it is. A word that is not known here reads as `Other`.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use serde::Deserialize;
 
@@ -41,11 +41,27 @@ pub enum RunState {
 }
 
 /// `query-migrate`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
 pub struct Migration {
     /// None if there never was one.
     pub status: Option<MigrationStatus>,
+    /// How far the memory is, on the side that sends.
+    pub ram: Option<Ram>,
+    /// Why it failed.
+    pub error_desc: Option<String>,
+}
+
+/// The memory of a migration, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Ram {
+    /// Sent so far; more than `total` when the guest writes meanwhile.
+    pub transferred: u64,
+    /// Not sent yet.
+    pub remaining: u64,
+    /// All of it.
+    pub total: u64,
 }
 
 /// States of a migration.
@@ -80,6 +96,8 @@ pub enum MigrationStatus {
 pub struct Parameters {
     /// In milliseconds.
     x_checkpoint_delay: u32,
+    /// In bytes per second.
+    pub max_bandwidth: u64,
 }
 
 impl Parameters {
@@ -99,6 +117,48 @@ pub struct Capability {
     /// Whether it is on.
     #[serde(rename = "state")]
     pub on: bool,
+}
+
+/// `query-version`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Version {
+    qemu: Number,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+struct Number {
+    major: u32,
+    minor: u32,
+    micro: u32,
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Number { major, minor, micro } = self.qemu;
+        write!(f, "{major}.{minor}.{micro}")
+    }
+}
+
+/// One of `query-block-jobs`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct BlockJob {
+    /// Its id.
+    pub device: String,
+    /// Bytes done.
+    pub offset: u64,
+    /// Bytes to do, as far as known.
+    pub len: u64,
+    /// Of a mirror: source and target are equal and stay so.
+    #[serde(default)]
+    pub ready: bool,
+}
+
+/// One of `query-named-block-nodes`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct BlockNode {
+    /// Its name.
+    #[serde(rename = "node-name", default)]
+    pub name: String,
 }
 
 /// `query-colo-status`.
