@@ -7,5 +7,8 @@
 
 pub mod guest;
 pub mod image;
+pub mod journal;
+pub mod protected;
 pub mod stage;
 pub mod vm;
+pub mod watch;

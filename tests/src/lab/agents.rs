@@ -1,7 +1,7 @@
 //! The two agents: started on the stage, asked for their status, stopped and started again.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -74,6 +74,21 @@ impl Options {
 pub struct Status(Value);
 
 impl Status {
+    /// Asks the agent behind a control socket.
+    pub fn ask(colo: &Path, control: &Path) -> Result<Self> {
+        let output = Command::new(colo).args(["status", "--json", "--control"]).arg(control).output()?;
+        let json = serde_json::from_slice(&output.stdout).with_context(|| {
+            format!(
+                "`colo status` of {} ended with {} and said {}{}",
+                control.display(),
+                output.status,
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr).trim_end()
+            )
+        })?;
+        Ok(Self(json))
+    }
+
     /// `protected` or `not-protected`.
     pub fn is_protected(&self) -> bool {
         self.0["state"] == "protected"
@@ -158,19 +173,7 @@ impl Agents {
 
     /// Asks one for its status.
     pub fn status(&self, role: Role) -> Result<Status> {
-        let control = self.directory.join(control_name(role));
-        let output =
-            Command::new(&self.colo).args(["status", "--json", "--control"]).arg(&control).output()?;
-        let json = serde_json::from_slice(&output.stdout).with_context(|| {
-            format!(
-                "`colo status` of the {} ended with {} and said {}{}",
-                role.name(),
-                output.status,
-                String::from_utf8_lossy(&output.stdout),
-                String::from_utf8_lossy(&output.stderr).trim_end()
-            )
-        })?;
-        Ok(Status(json))
+        Status::ask(&self.colo, &self.directory.join(control_name(role)))
     }
 
     /// Waits until the status of the primary's agent is as `wanted`.

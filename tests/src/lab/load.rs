@@ -21,14 +21,14 @@ use super::{
 };
 use crate::netns::Netns;
 
-mod datagram;
+pub(super) mod datagram;
 mod http;
 mod mix;
 mod patient;
 
 pub use http::{Http, Received, path};
 pub use mix::mix;
-pub use patient::Patient;
+pub use patient::{Patient, Wait};
 
 /// How long a worker waits for the next byte.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -253,12 +253,12 @@ impl<'a> Worker<'a> {
 }
 
 /// Connects from any port.
-fn connect(server: SocketAddr, patience: Duration, stop: &AtomicBool) -> Result<Patient<'_>> {
+pub(super) fn connect(server: SocketAddr, patience: Duration, stop: &AtomicBool) -> Result<Patient<'_>> {
     Patient::connect(0, server, patience, stop).with_context(|| format!("connecting to {server}"))
 }
 
 /// One request of the line protocol.
-fn ask(lines: &mut BufReader<Patient<'_>>, seed: u64, length: usize) -> Result<()> {
+pub(super) fn ask(lines: &mut BufReader<Patient<'_>>, seed: u64, length: usize) -> Result<()> {
     lines.get_mut().write_all(format!("{seed} {length}\n").as_bytes())?;
     let mut answer = vec![0; length + 1];
     lines.read_exact(&mut answer).context("waiting for a line")?;
@@ -270,7 +270,7 @@ fn ask(lines: &mut BufReader<Patient<'_>>, seed: u64, length: usize) -> Result<(
 }
 
 /// Ends a connection from this side and waits for the other side's end.
-fn end(lines: &mut BufReader<Patient<'_>>) -> Result<()> {
+pub(super) fn end(lines: &mut BufReader<Patient<'_>>) -> Result<()> {
     lines.get_ref().finish()?;
     let rest = lines.fill_buf().context("waiting for the end of the connection")?.len();
     ensure!(rest == 0, "{rest} bytes too many");

@@ -59,7 +59,7 @@ impl Stage {
     pub fn new(programs: &Programs, wires: Wires) -> Result<Self> {
         let alone = alone();
         let topology = Topology::new(wires)?;
-        sweep();
+        sweep(DIRECTORY);
         let prefix = format!("{DIRECTORY}{}-", std::process::id());
         let directory = tempfile::Builder::new().prefix(&prefix).tempdir()?;
         let primary =
@@ -75,12 +75,12 @@ impl Stage {
     }
 }
 
-/// Removes the directories of labs that were killed and could not do it themselves.
-fn sweep() {
+/// Removes the directories, named PREFIX-PROCESS-…, of labs that were killed and could not do it themselves.
+pub(crate) fn sweep(prefix: &str) {
     let Ok(entries) = fs::read_dir(std::env::temp_dir()) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let owner = name.strip_prefix(DIRECTORY).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+        let owner = name.strip_prefix(prefix).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
         if owner.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
             // Another lab may sweep at the same time.
             let _ = fs::remove_dir_all(entry.path());

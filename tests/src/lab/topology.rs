@@ -30,6 +30,8 @@ pub const GUEST: &str = "guest0";
 pub const UPLINK: &str = "uplink0";
 /// The client's end of the primary host's uplink: where a capture sees what left.
 pub const CAPTURE: &str = "up-primary";
+/// The client's end of the secondary host's uplink: nothing comes from there until a takeover.
+pub const CAPTURE_SECONDARY: &str = "up-secondary";
 /// The MAC address of both guests.
 pub const GUEST_MAC: [u8; 6] = [0x02, 0xc0, 0x10, 0x00, 0x00, 0x02];
 /// The link's address on the primary host.
@@ -91,7 +93,7 @@ impl Topology {
         client.run("ip link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0")?;
         let mut primary = Host::new("colo-primary", wires)?;
         let mut secondary = Host::new("colo-secondary", wires)?;
-        for (host, port) in [(&mut primary, CAPTURE), (&mut secondary, "up-secondary")] {
+        for (host, port) in [(&mut primary, CAPTURE), (&mut secondary, CAPTURE_SECONDARY)] {
             match wires {
                 Wires::Veth | Wires::TapGuest | Wires::Vm => host.netns.veth(UPLINK, &client, port)?,
                 Wires::Tagged(id) => {

@@ -15,10 +15,12 @@ use tokio::time::timeout;
 use super::vm::{Extras, Parts, Vm};
 use crate::lab::{
     child::Programs,
-    stage::alone,
+    stage::{alone, sweep},
     topology::{Topology, Wires},
 };
 
+/// What the names of the pairs' directories begin with; the process follows.
+const DIRECTORY: &str = "colo-pair-";
 /// How long the pair may take for a step: the first copy of the memory, a checkpoint, a takeover.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Migration is not slowed down: bytes per second.
@@ -61,7 +63,9 @@ impl Pair {
     /// As [`Pair::boot`], with VMs as `setup` says; one that is `apart` serves too.
     pub fn boot_as(programs: &Programs, cache: &Path, setup: &Setup) -> Result<Self> {
         let alone = alone();
-        let directory = tempfile::Builder::new().prefix("colo-pair-").tempdir()?;
+        sweep(DIRECTORY);
+        let prefix = format!("{DIRECTORY}{}-", std::process::id());
+        let directory = tempfile::Builder::new().prefix(&prefix).tempdir()?;
         let parts = Parts::new(cache, &programs.lab.with_file_name("colo-guest"), directory.path())?;
         let topology = Topology::new(Wires::Vm)?;
         // A stream through the file system has no delayed acknowledgements, which cost 40 ms a checkpoint.
@@ -118,7 +122,7 @@ pub struct Followed {
     pub name: &'static str,
     /// The monitor.
     pub client: Client,
-    notices: Notices,
+    pub(super) notices: Notices,
 }
 
 impl Followed {

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::{
     super::content::{self, CHUNK, Check},
-    Patient,
+    Patient, Wait,
 };
 
 /// What has arrived of one answer, also when it does not arrive whole.
@@ -45,6 +45,11 @@ impl<'a> Http<'a> {
         let stream = Patient::connect(port, server, patience, stop)
             .with_context(|| format!("connecting to {server}"))?;
         Ok(Self { stream: BufReader::with_capacity(CHUNK, stream) })
+    }
+
+    /// The longest it ever waited for the server.
+    pub fn longest_wait(&self) -> Wait {
+        self.stream.get_ref().longest_wait()
     }
 
     /// Downloads `length` bytes of stream `seed` and checks them.

@@ -1,8 +1,10 @@
-//! A TCP connection whose waits are bounded by a patience and end at once when the lab is stopped.
+//! A TCP connection whose waits are bounded by a patience and end at once when the lab is stopped. It knows its longest.
 
 use std::{
+    cell::Cell,
     io::{self, ErrorKind, Read, Write},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    os::fd::AsFd,
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
@@ -13,12 +15,29 @@ use socket2::{Domain, Socket, Type};
 /// How often a wait looks whether it shall end.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// A time in which a connection wanted to go on and could not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wait {
+    /// When it began.
+    pub begun: Instant,
+    /// How long it was.
+    pub length: Duration,
+}
+
+impl Wait {
+    /// The longer of the two.
+    pub fn longer(self, other: Self) -> Self {
+        if other.length > self.length { other } else { self }
+    }
+}
+
 /// A connection and what ends a wait on it.
 #[derive(Debug)]
 pub struct Patient<'a> {
     stream: TcpStream,
     patience: Duration,
     stop: &'a AtomicBool,
+    longest: Cell<Wait>,
 }
 
 impl<'a> Patient<'a> {
@@ -39,10 +58,30 @@ impl<'a> Patient<'a> {
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {}
             other => other?,
         }
-        let stream = Self { stream: socket.into(), patience, stop };
+        let stream = Self::new(socket.into(), patience, stop);
         stream.wait(PollFlags::OUT)?;
         stream.stream.take_error()?.map_or(Ok(()), Err)?;
         Ok(stream)
+    }
+
+    /// Accepts a connection that the other side opens.
+    pub fn accept(listener: &TcpListener, patience: Duration, stop: &'a AtomicBool) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        wait(listener, PollFlags::IN, patience, stop)?;
+        let stream = listener.accept()?.0;
+        stream.set_nonblocking(true)?;
+        stream.set_nodelay(true)?;
+        Ok(Self::new(stream, patience, stop))
+    }
+
+    fn new(stream: TcpStream, patience: Duration, stop: &'a AtomicBool) -> Self {
+        let longest = Cell::new(Wait { begun: Instant::now(), length: Duration::ZERO });
+        Self { stream, patience, stop, longest }
+    }
+
+    /// The longest it ever waited for the other side: to come, to take bytes or to say some.
+    pub fn longest_wait(&self) -> Wait {
+        self.longest.get()
     }
 
     /// Says that nothing more will be written.
@@ -50,20 +89,27 @@ impl<'a> Patient<'a> {
         self.stream.shutdown(Shutdown::Write)
     }
 
-    /// Waits until the socket can do `what`.
     fn wait(&self, what: PollFlags) -> io::Result<()> {
-        let look = Timespec::try_from(LOOK).map_err(io::Error::other)?;
-        let end = Instant::now() + self.patience;
-        while poll(&mut [PollFd::new(&self.stream, what)], Some(&look))? == 0 {
-            if self.stop.load(Ordering::Relaxed) {
-                return Err(io::Error::new(ErrorKind::ConnectionAborted, "the lab was stopped"));
-            }
-            if Instant::now() > end {
-                return Err(io::Error::new(ErrorKind::TimedOut, format!("nothing for {:?}", self.patience)));
-            }
-        }
-        Ok(())
+        let begun = Instant::now();
+        let outcome = wait(&self.stream, what, self.patience, self.stop);
+        self.longest.set(self.longest.get().longer(Wait { begun, length: begun.elapsed() }));
+        outcome
     }
+}
+
+/// Waits until a socket can do `what`.
+fn wait(socket: &impl AsFd, what: PollFlags, patience: Duration, stop: &AtomicBool) -> io::Result<()> {
+    let look = Timespec::try_from(LOOK).map_err(io::Error::other)?;
+    let end = Instant::now() + patience;
+    while poll(&mut [PollFd::new(socket, what)], Some(&look))? == 0 {
+        if stop.load(Ordering::Relaxed) {
+            return Err(io::Error::new(ErrorKind::ConnectionAborted, "the lab was stopped"));
+        }
+        if Instant::now() > end {
+            return Err(io::Error::new(ErrorKind::TimedOut, format!("nothing for {patience:?}")));
+        }
+    }
+    Ok(())
 }
 
 /// The address that means any, of the version of `server`.

@@ -1,0 +1,233 @@
+//! A pair with its agents: booted, in COLO, and protected.
+//!
+//! Hosts are named by where the VM booted first ([`Side::First`]) and by where it was copied to ([`Side::Second`]); which of
+//! them is heard changes with each takeover.
+
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail};
+use colo_user::qmp::{Client, command};
+use tokio::runtime::{Builder, Runtime};
+
+use super::{
+    journal::Journal,
+    stage::{Followed, PATIENCE, Pair, cache},
+    vm::Vm,
+    watch::Side,
+};
+use crate::lab::{
+    agents::{Role, Status},
+    child::{Programs, Tethered},
+    topology::{GUEST, Host, LINK_PRIMARY, LINK_SECONDARY, UPLINK},
+};
+
+/// TCP port of the link between the agents.
+const LINK_PORT: u16 = 9000;
+/// Lines of each log that a failure shows.
+const LOG_SHOWN: usize = 60;
+/// How often a state is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// How the pair is protected.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Time between periodic checkpoints.
+    pub delay: Duration,
+    /// Arguments for both agents.
+    pub both: Vec<String>,
+    /// For the primary's.
+    pub primary: Vec<String>,
+}
+
+impl Default for Options {
+    /// No periodic checkpoints, and the patience with a late secondary that two cores for two VMs need.
+    fn default() -> Self {
+        Self {
+            delay: Duration::from_secs(3600),
+            both: Vec::new(),
+            primary: ["--wait-min", "500", "--wait-max", "3000"].map(str::to_owned).to_vec(),
+        }
+    }
+}
+
+/// An agent on one of the hosts.
+#[derive(Debug)]
+pub struct Agent {
+    /// The process.
+    pub process: Tethered,
+    control: PathBuf,
+    role: Role,
+}
+
+/// See the module. What is dropped first goes first.
+#[derive(Debug)]
+pub struct Protected {
+    /// The agents, first host's first.
+    agents: [Agent; 2],
+    monitors: [Client; 2],
+    /// What QEMU has said.
+    pub journal: Journal,
+    /// VMs and namespaces.
+    pub pair: Pair,
+    options: Options,
+    runtime: Runtime,
+}
+
+impl Side {
+    fn index(self) -> usize {
+        match self {
+            Self::First => 0,
+            Self::Second => 1,
+        }
+    }
+
+    /// The other host.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::First => Self::Second,
+            Self::Second => Self::First,
+        }
+    }
+
+    /// Its address on the link.
+    fn address(self) -> &'static str {
+        match self {
+            Self::First => LINK_PRIMARY,
+            Self::Second => LINK_SECONDARY,
+        }
+    }
+}
+
+impl Protected {
+    /// Boots both VMs, starts the agents and enters COLO; new connections are protected when this returns.
+    pub fn start(programs: &Programs, options: Options, stop: &AtomicBool) -> Result<Self> {
+        let pair = Pair::boot(programs, &cache(&programs.lab))?;
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let journal = Journal::default();
+        let followed = runtime.block_on(async {
+            let (mut primary, _) = Followed::open("primary", &pair.primary).await?;
+            let (mut secondary, _) = Followed::open("secondary", &pair.secondary).await?;
+            pair.protect(&mut primary, &mut secondary, options.delay).await?;
+            anyhow::Ok([primary, secondary])
+        })?;
+        let monitors = followed.map(|followed| journal.follow(&runtime, followed));
+        let agents = [
+            Agent::start(&pair, Side::First, Role::Primary, &options)?,
+            Agent::start(&pair, Side::Second, Role::Secondary, &options)?,
+        ];
+        let protected = Self { agents, monitors, journal, pair, options, runtime };
+        protected.wait_protected(Side::First, stop)?;
+        Ok(protected)
+    }
+
+    /// Waits until the primary's agent on `side` protects new connections.
+    pub fn wait_protected(&self, side: Side, stop: &AtomicBool) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let status = self.status(side);
+            if status.as_ref().is_ok_and(Status::is_protected) {
+                return Ok(());
+            }
+            if stop.load(Ordering::Relaxed) {
+                bail!("stopped while waiting for protection");
+            }
+            if Instant::now() > end {
+                bail!("not protected within {PATIENCE:?}: {status:?}\n{}", self.logs());
+            }
+            thread::sleep(LOOK);
+        }
+    }
+
+    /// What the agent on a host says.
+    pub fn status(&self, side: Side) -> Result<Status> {
+        Status::ask(&self.pair.programs.colo, &self.agents[side.index()].control)
+    }
+
+    /// The agent on a host.
+    pub fn agent(&mut self, side: Side) -> &mut Agent {
+        &mut self.agents[side.index()]
+    }
+
+    /// The VM on a host.
+    pub fn vm(&mut self, side: Side) -> &mut Vm {
+        match side {
+            Side::First => &mut self.pair.primary,
+            Side::Second => &mut self.pair.secondary,
+        }
+    }
+
+    /// A host.
+    pub fn host(&self, side: Side) -> &Host {
+        host(&self.pair, side)
+    }
+
+    /// Has a checkpoint made on the primary, and does not wait for it.
+    pub fn checkpoint(&self, primary: Side) -> Result<()> {
+        let monitor = &self.monitors[primary.index()];
+        Ok(self
+            .runtime
+            .block_on(monitor.call(command::set_checkpoint_delay(self.options.delay)))
+            .map(drop)?)
+    }
+
+    /// The end of all logs, and what QEMU has said.
+    pub fn logs(&self) -> String {
+        let mut text = String::new();
+        for agent in &self.agents {
+            let log = agent.process.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let shown = &lines[lines.len().saturating_sub(LOG_SHOWN)..];
+            text += &format!("--- log of the {} agent\n{}\n", agent.role.name(), shown.join("\n"));
+        }
+        for vm in [&self.pair.primary, &self.pair.secondary] {
+            text += &format!("--- QEMU\n{}", vm.log());
+        }
+        text + "--- QMP\n" + &self.journal.text()
+    }
+}
+
+impl Agent {
+    fn start(pair: &Pair, side: Side, role: Role, options: &Options) -> Result<Self> {
+        let control = pair.path(&format!("{}-{}.sock", side.address(), role.name()));
+        let (server, primary) = match role {
+            Role::Primary => (",server=on", side),
+            Role::Secondary => ("", side.other()),
+        };
+        let peer = format!("tcp:{}:{LINK_PORT}{server}", primary.address());
+        let shown = control.display().to_string();
+        let mut arguments: Vec<String> =
+            [role.name(), "--guest", GUEST, "--uplink", UPLINK, "--peer", &peer, "--control", &shown]
+                .map(str::to_owned)
+                .to_vec();
+        arguments.extend_from_slice(&options.both);
+        if role == Role::Primary {
+            arguments.push("--checkpoint".to_owned());
+            arguments.push(format!("qmp:{}", vm(pair, side).agent_monitor()));
+            arguments.extend_from_slice(&options.primary);
+        }
+        let log = control.with_extension("log");
+        let netns = &host(pair, side).netns;
+        let process = Tethered::start(&pair.programs, netns, &pair.programs.colo, &arguments, &log, false)?;
+        Ok(Self { process, control, role })
+    }
+}
+
+fn host(pair: &Pair, side: Side) -> &Host {
+    match side {
+        Side::First => &pair.topology.primary,
+        Side::Second => &pair.topology.secondary,
+    }
+}
+
+fn vm(pair: &Pair, side: Side) -> &Vm {
+    match side {
+        Side::First => &pair.primary,
+        Side::Second => &pair.secondary,
+    }
+}
