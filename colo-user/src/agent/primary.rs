@@ -47,6 +47,8 @@ pub enum OnPeerLoss {
 /// What the shell has to do, in this order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
+    /// Give this frame, which is about to leave, another TCP window.
+    Window(Token, u16),
     /// Let this frame out.
     Release(Token),
     /// This frame never leaves.
@@ -129,6 +131,7 @@ impl Primary {
         let policy = Policy {
             emit_solicitations: true,
             emit_acknowledgements: true,
+            narrow_windows: true,
             coverage: Coverage::NewFlows,
             ..policy
         };
@@ -512,6 +515,7 @@ impl Primary {
         let mut actions = std::mem::take(&mut self.actions);
         for action in actions.drain(..) {
             match action {
+                Action::Window(token, window) => effects.push(Effect::Window(token, window)),
                 Action::Release(token) => effects.push(Effect::Release(token)),
                 Action::Drop(token) => effects.push(Effect::Drop(token)),
                 Action::Emit(frame) => effects.push(Effect::Emit(frame)),

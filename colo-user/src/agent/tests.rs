@@ -216,7 +216,7 @@ impl World {
                 }
                 PrimaryEffect::Ask(_) => self.asked += 1,
                 PrimaryEffect::CloseLink(_) => self.linked = false,
-                PrimaryEffect::Emit(_) | PrimaryEffect::Settle(_) => {}
+                PrimaryEffect::Emit(_) | PrimaryEffect::Settle(_) | PrimaryEffect::Window(..) => {}
             }
         }
     }
@@ -307,7 +307,7 @@ impl World {
                     }
                     PrimaryEffect::Ask(_) => self.asked += 1,
                     PrimaryEffect::CloseLink(_) => self.linked = false,
-                    PrimaryEffect::Emit(_) | PrimaryEffect::Settle(_) => {}
+                    PrimaryEffect::Emit(_) | PrimaryEffect::Settle(_) | PrimaryEffect::Window(..) => {}
                 }
             }
         }

@@ -287,7 +287,7 @@ impl Comparison {
                 Action::Release(_) => self.released += 1,
                 Action::Checkpoint(cause) => self.causes.push(*cause),
                 // An ICMP error that the secondary did not send counts as held: it did not become releasable.
-                Action::Drop(_) | Action::Emit(_) => {}
+                Action::Drop(_) | Action::Emit(_) | Action::Window(..) => {}
             }
         }
     }

@@ -7,6 +7,7 @@ use super::fragments::{Outcome, Partial, Reassembly};
 use super::policy::Coverage;
 use super::{Action, Counters, Limits, Policy, Token};
 use crate::mono::Mono;
+use crate::wire::tcp::set_window;
 use crate::wire::{TcpFlags, TcpSegment};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
@@ -136,9 +137,13 @@ impl Comparator {
             },
             Subject::Neighbour { asks: true } => self.emit(now, frame, out),
             _ => {
-                if self.secondary_says(now, &classified, out) && self.policy.emit_acknowledgements {
+                if let Some(window) = self.secondary_says(now, &classified, out)
+                    && self.policy.emit_acknowledgements
+                {
                     self.counters.emitted_acknowledgements += 1;
-                    out.push(Action::Emit(frame.to_vec()));
+                    let mut frame = frame.to_vec();
+                    set_window(&mut frame, window);
+                    out.push(Action::Emit(frame));
                 }
             }
         }
@@ -307,29 +312,29 @@ impl Comparator {
         self.reclaim();
     }
 
-    /// Returns whether the frame is an acknowledgement that the client has to hear, see `TcpFlow::secondary`.
-    fn secondary_says(&mut self, now: Mono, said: &Classified<'_>, out: &mut Vec<Action>) -> bool {
+    /// Returns the window that the frame is to be let out with if the client has to hear it, see `TcpFlow::secondary`.
+    fn secondary_says(&mut self, now: Mono, said: &Classified<'_>, out: &mut Vec<Action>) -> Option<u16> {
         if matches!(said.subject, Subject::Neighbour { .. }) {
-            return false;
+            return None;
         }
         let Some(at) = self.flow(now, said, out) else {
             self.counters.secondary_overflow += 1;
-            return false;
+            return None;
         };
         let (flows, mut cx) = context!(self, now, out);
         let flow = flows.get(at);
         flow.last = now;
-        let lags = match (&mut flow.comparison, &said.subject) {
+        let to_hear = match (&mut flow.comparison, &said.subject) {
             (Comparison::Tcp(tcp), Subject::Tcp(segment)) => tcp.secondary(&flow.key, segment, &mut cx),
             (Comparison::Units(units), Subject::Unit(unit)) => {
                 units.secondary(&flow.key, unit, &mut cx);
-                false
+                None
             }
             _ => unreachable!("a flow's key fixes its class"),
         };
         flows.arm(at, &cx);
         self.reclaim();
-        lags
+        to_hear
     }
 
     /// The flow of `said`, begun if there is room.

@@ -35,6 +35,8 @@ pub struct Counters {
     pub emitted_acknowledgements: u64,
     /// Solicitations of the secondary not let out: over the rate.
     pub emit_limited: u64,
+    /// Segments that left with the narrower receive window of the secondary.
+    pub windows_narrowed: u64,
     /// Flows that left the table, closed or idle.
     pub flows_expired: u64,
     /// Divergences, by kind in the order of [`DivergenceKind::ALL`].
@@ -71,6 +73,7 @@ impl Counters {
             ("emitted", self.emitted),
             ("emitted_acknowledgements", self.emitted_acknowledgements),
             ("emit_limited", self.emit_limited),
+            ("windows_narrowed", self.windows_narrowed),
             ("flows_expired", self.flows_expired),
             ("overloads", self.overloads),
             ("checkpoints", self.checkpoints),

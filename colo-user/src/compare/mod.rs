@@ -43,6 +43,9 @@ pub struct Token(pub u64);
 /// What the shell has to do, in this order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
+    /// The frame, a whole TCP segment, is to leave with this window instead of its own: its release follows. Only if
+    /// [`Policy::narrow_windows`] is set.
+    Window(Token, u16),
     /// Let the frame out to the client.
     Release(Token),
     /// The frame must never leave (an unmatched ICMP error after its wait): return its buffer.

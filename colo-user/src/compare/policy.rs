@@ -84,6 +84,8 @@ pub struct Policy {
     /// secondary that missed input which the primary has would never get it again: the client would have to hear where
     /// the secondary stands before it says it once more.
     pub emit_acknowledgements: bool,
+    /// Let segments out with the receive window that both guests take.
+    pub narrow_windows: bool,
     /// Which TCP flows are compared.
     pub coverage: Coverage,
     /// Frames released at once.
@@ -104,6 +106,7 @@ impl Default for Policy {
             emit_solicitations: false,
             emit_per_second: 50,
             emit_acknowledgements: false,
+            narrow_windows: false,
             coverage: Coverage::All,
             bypass: Vec::new(),
         }

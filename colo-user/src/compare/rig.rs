@@ -27,6 +27,8 @@ pub(super) struct Rig {
     pub dropped: Vec<u64>,
     pub asked: Vec<Cause>,
     pub emitted: Vec<Vec<u8>>,
+    /// Other windows to leave with, by token.
+    pub windows: Vec<(u64, u16)>,
 }
 
 impl Rig {
@@ -44,6 +46,7 @@ impl Rig {
             dropped: Vec::new(),
             asked: Vec::new(),
             emitted: Vec::new(),
+            windows: Vec::new(),
         }
     }
 
@@ -54,6 +57,7 @@ impl Rig {
                 Action::Drop(Token(t)) => self.dropped.push(t),
                 Action::Checkpoint(cause) => self.asked.push(*cause),
                 Action::Emit(frame) => self.emitted.push(frame),
+                Action::Window(Token(t), window) => self.windows.push((t, window)),
             }
         }
         assert_eq!(

@@ -7,15 +7,19 @@
 //!
 //! A flow is a short queue of incarnations ([`incarnation`]), nearly always one. A guest's SYN or SYN-ACK with another
 //! initial number begins a new one for that guest; a client's SYN changes nothing. [`bytes`] keeps what may still be
-//! needed, [`ranges`] who has said what, [`handshake`] what a SYN says. [`late`] finds
-//! what one side has said and the other not in time.
+//! needed, [`ranges`] who has said what, [`handshake`] what a SYN says, [`window`] what the guests
+//! take. [`late`] finds what one side has said and the other not in time, [`heard`] what of the secondary the client has to
+//! hear.
 
 mod bytes;
 mod handshake;
+mod heard;
 mod incarnation;
 mod late;
 mod ranges;
+mod window;
 
+use super::Action;
 use super::classify::FlowKey;
 use super::context::{Context, Frames, Reason};
 use super::divergence::{Divergence, DivergenceKind};
@@ -44,6 +48,7 @@ struct Held {
     to: i64,
     /// Only with [`TcpFlags::ACK`].
     ack: Seq,
+    window: u16,
     /// All of its payload has left before.
     repeats: bool,
 }
@@ -142,11 +147,13 @@ impl TcpFlow {
             from,
             to,
             ack: segment.ack,
+            window: segment.window,
             repeats,
         };
         cx.counters.retransmissions += u64::from(repeats);
         // Only what repeats may overtake: everything in it has left before.
         if (self.held.is_empty() || repeats) && self.lack(&held).is_none() {
+            self.narrow(&held, cx);
             cx.release(&held.frames, Reason::Compared);
             self.left(&held, cx);
         } else {
@@ -160,21 +167,21 @@ impl TcpFlow {
         self.settle(kept, cx);
     }
 
-    /// A segment of the secondary's guest. Returns whether the client has to hear it: as an acknowledgement, bare, of less
-    /// than the primary's next segment acknowledges and is held for; or as the part that both have said of a primary's
-    /// segment that says more.
+    /// A segment of the secondary's guest. Returns the window that it has to be let out with if the client has to hear it: as
+    /// an acknowledgement, bare, of less than the primary's next segment acknowledges and is held for; as the part that both
+    /// have said of a primary's segment that says more; or because it widens the window.
     pub(super) fn secondary(
         &mut self,
         key: &FlowKey,
         segment: &TcpSegment<'_>,
         cx: &mut Context<'_>,
-    ) -> bool {
+    ) -> Option<u16> {
         let kept = self.kept();
         let followed = self.enter(Side::Secondary, segment);
         let number = self.secondary_in;
         let incarnation = self.at(number);
         if incarnation.unprotected {
-            return false;
+            return None;
         }
         // A bound on what only the secondary has said. The number of a SYN is this guest's own: no place in the stream.
         if !segment.payload.is_empty() && !segment.flags.has(TcpFlags::SYN) {
@@ -187,7 +194,7 @@ impl TcpFlow {
                 if !std::mem::replace(&mut self.overloaded, true) {
                     cx.overload(bound, limit, Some(*key));
                 }
-                return false;
+                return None;
             }
         }
         let heard = self.acknowledged;
@@ -199,59 +206,13 @@ impl TcpFlow {
         if lags {
             self.acknowledged = Some(segment.ack);
         }
-        lags || repeats && self.is_part(segment)
-    }
-
-    /// Whether the secondary has said all of `segment` before.
-    fn repeats(&mut self, segment: &TcpSegment<'_>) -> bool {
-        let ends = TcpFlags(TcpFlags::SYN.0 | TcpFlags::FIN.0 | TcpFlags::RST.0);
-        if segment.payload.is_empty() || segment.flags.0 & ends.0 != 0 {
-            return false;
-        }
+        let to_hear =
+            lags || repeats && self.is_part(segment) || cx.policy.narrow_windows && self.opens(segment);
         let number = self.secondary_in;
-        let incarnation = self.at(number);
-        let from = incarnation.offset(segment.seq);
-        incarnation.has_said(&incarnation.secondary, from, from + segment.payload.len() as i64)
-    }
-
-    /// Whether the client lacks what `segment` of the secondary repeats because the primary said it in one segment with
-    /// what the secondary has yet to say. After a timeout a guest says nothing more before that is acknowledged (its
-    /// congestion window is one segment), so the client has to get the part.
-    fn is_part(&mut self, segment: &TcpSegment<'_>) -> bool {
-        let number = self.secondary_in;
-        let Some(held) = self.held.front().filter(|held| held.incarnation == number) else { return false };
-        let begins = held.from;
-        let lacking = match self.lack(held) {
-            Some(Lack::Payload(lacking)) => lacking,
-            Some(Lack::Fin) => held.to,
-            _ => return false,
-        };
-        let incarnation = self.at(number);
-        let from = incarnation.offset(segment.seq);
-        let to = from + segment.payload.len() as i64;
-        let owned = incarnation.primary.ack.is_some_and(|owned| !segment.ack.after(owned));
-        let follows = from <= incarnation.released.map_or(begins, |released| released.max(begins));
-        let lacks = to <= lacking && incarnation.settled.is_none_or(|settled| to > settled);
-        if !(owned && follows && lacks && incarnation.has_said(&incarnation.primary, from, to)) {
-            return false;
-        }
-        incarnation.released = incarnation.released.max(Some(to));
-        true
-    }
-
-    /// Whether `segment` of the secondary says what the primary's held segments keep from the client, which had heard the
-    /// acknowledgement `heard` before: progress, or the same again (by which it learns of a loss).
-    fn lags(&self, segment: &TcpSegment<'_>, heard: Option<Seq>) -> bool {
-        let ends = TcpFlags(TcpFlags::SYN.0 | TcpFlags::FIN.0 | TcpFlags::RST.0);
-        let bare =
-            segment.payload.is_empty() && segment.flags.has(TcpFlags::ACK) && segment.flags.0 & ends.0 == 0;
-        let behind = self.held.front().is_some_and(|held| {
-            held.incarnation == self.secondary_in
-                && self.lack(held) == Some(Lack::Ack)
-                && held.ack.after(segment.ack)
-        });
-        let again = self.acknowledged == Some(segment.ack) && heard == self.acknowledged;
-        bare && behind && (again || self.acknowledged.is_none_or(|heard| segment.ack.after(heard)))
+        to_hear.then(|| match cx.policy.narrow_windows {
+            true => self.at(number).window.tell(segment.ack, segment.window),
+            false => segment.window,
+        })
     }
 
     /// The client acknowledges what the guest said.
@@ -261,6 +222,9 @@ impl TcpFlow {
             let number = self.primary_in;
             let incarnation = self.at(number);
             incarnation.client_acknowledges(segment.ack);
+            if segment.flags.has(TcpFlags::SYN) {
+                incarnation.window.client_answers(segment);
+            }
             if segment.flags.has(TcpFlags::FIN) {
                 incarnation.client_end = Some(segment.payload_seq() + segment.payload.len() as u32 + 1);
             }
@@ -324,8 +288,14 @@ impl TcpFlow {
         }
         if segment.flags.has(TcpFlags::ACK) && !rst {
             incarnation.voice(side).acknowledges(segment.ack);
+            if !syn {
+                incarnation.window.said(side, segment);
+            }
         }
         if syn {
+            if side == Side::Primary {
+                incarnation.window.guest_begins(segment);
+            }
             let found = incarnation.says_syn(side, Syn::of(segment));
             if let Some((primary, secondary)) = found {
                 let divergence = Divergence {
@@ -471,9 +441,23 @@ impl TcpFlow {
     /// A segment that was held leaves.
     fn let_out(&mut self, held: &Held, cx: &mut Context<'_>) {
         self.held_repeats -= usize::from(held.repeats);
+        self.narrow(held, cx);
         cx.release_held(&held.frames, Reason::Compared);
         self.left(held, cx);
         self.asked = false;
+    }
+
+    /// A segment leaves with the window that both guests take.
+    fn narrow(&mut self, held: &Held, cx: &mut Context<'_>) {
+        let plain = held.flags.has(TcpFlags::ACK) && held.flags.0 & (TcpFlags::SYN.0 | TcpFlags::RST.0) == 0;
+        let (true, true, Frames::One(token)) = (cx.policy.narrow_windows, plain, &held.frames) else {
+            return;
+        };
+        let window = self.at(held.incarnation).window.tell(held.ack, held.window);
+        if window != held.window {
+            cx.counters.windows_narrowed += 1;
+            cx.out.push(Action::Window(*token, window));
+        }
     }
 
     /// Takes note of a segment that has left.

@@ -181,6 +181,13 @@ impl Datapath {
         self.tally(released, |own| &mut own.released);
     }
 
+    /// Gives a parked frame another TCP window. An unfinished checksum is completed first.
+    pub fn set_window(&mut self, id: FrameId, window: u16) {
+        let frame = self.hold.frame_mut(id.0);
+        self.own.completed += u64::from(finish::checksum(frame));
+        crate::wire::tcp::set_window(frame, window);
+    }
+
     /// Drops a frame for good.
     pub fn discard(&mut self, id: FrameId) {
         let discarded = self.hold.discard(id.0);

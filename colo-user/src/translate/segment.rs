@@ -202,6 +202,7 @@ fn quote(frame: &[u8], ether: &Ether, ip: &Ip, direction: Direction) -> Option<Q
                 seq: Seq(0),
                 ack: Seq(0),
                 flags: TcpFlags::default(),
+                window: 0,
                 options,
                 payload: &[],
             };

@@ -1,6 +1,7 @@
 //! TCP segments (RFC 9293) and their options.
 
-use super::{Malformed, Seq, be16, be32};
+use super::checksum::update16;
+use super::{Ether, Ip, Malformed, Seq, be16, be32, proto};
 use std::fmt;
 
 /// Offsets of the fields of a TCP header, from its start.
@@ -9,6 +10,8 @@ pub mod field {
     pub const SEQ: usize = 4;
     /// Acknowledgement number, 4 bytes.
     pub const ACK: usize = 8;
+    /// Window, 2 bytes.
+    pub const WINDOW: usize = 14;
     /// Checksum, 2 bytes.
     pub const CHECKSUM: usize = 16;
     /// First option byte.
@@ -73,6 +76,21 @@ impl fmt::Debug for TcpFlags {
     }
 }
 
+/// Gives the whole TCP segment in `frame` another window and updates its checksum, which is complete. Any other frame stays
+/// as it is.
+pub fn set_window(frame: &mut [u8], window: u16) {
+    let Ok(ether) = Ether::parse(frame) else { return };
+    let Ok(ip) = Ip::parse(frame, ether.payload, ether.ethertype) else { return };
+    let (at, end) = (ip.payload, ip.end);
+    if ip.protocol != proto::TCP || ip.fragment.is_some() || end.saturating_sub(at) < field::OPTIONS {
+        return;
+    }
+    let segment = &mut frame[at..end];
+    let sum = update16(be16(segment, field::CHECKSUM), be16(segment, field::WINDOW), window);
+    segment[field::WINDOW..field::WINDOW + 2].copy_from_slice(&window.to_be_bytes());
+    segment[field::CHECKSUM..field::CHECKSUM + 2].copy_from_slice(&sum.to_be_bytes());
+}
+
 /// A TCP segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpSegment<'a> {
@@ -86,6 +104,8 @@ pub struct TcpSegment<'a> {
     pub ack: Seq,
     /// Control bits.
     pub flags: TcpFlags,
+    /// Window, not scaled.
+    pub window: u16,
     /// The option bytes.
     pub options: &'a [u8],
     /// The data.
@@ -111,6 +131,7 @@ impl<'a> TcpSegment<'a> {
             seq: Seq(be32(bytes, field::SEQ)),
             ack: Seq(be32(bytes, field::ACK)),
             flags: TcpFlags(bytes[13]),
+            window: be16(bytes, field::WINDOW),
             options: &bytes[field::OPTIONS..header],
             payload: &bytes[header..],
         })

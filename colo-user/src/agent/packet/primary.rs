@@ -200,6 +200,11 @@ impl PrimaryThread {
         let mut effects = std::mem::take(&mut self.effects);
         for effect in effects.drain(..) {
             match effect {
+                Effect::Window(token, window) => {
+                    if let Some((id, _)) = self.parked.get(place(token)) {
+                        self.datapath.set_window(*id, window);
+                    }
+                }
                 Effect::Release(token) => {
                     let (id, said) = self.unpark(token);
                     self.held_time.record(now.saturating_since(said));
@@ -222,7 +227,7 @@ impl PrimaryThread {
     }
 
     fn unpark(&mut self, token: Token) -> (FrameId, Mono) {
-        self.parked.remove(usize::try_from(token.0).expect("a token is made of a usize"))
+        self.parked.remove(place(token))
     }
 
     /// Logs a change of protection.
@@ -291,4 +296,9 @@ impl PrimaryThread {
         info!("exiting: {held} frames held and {late} captured since were {done}");
         self.datapath.detach()
     }
+}
+
+/// Where the frame of `token` is among those parked.
+fn place(token: Token) -> usize {
+    usize::try_from(token.0).expect("a token is made of a usize")
 }

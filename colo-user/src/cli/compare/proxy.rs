@@ -287,7 +287,7 @@ impl Proxy {
                     }
                 }
                 // The policy asks for none: there is no way out for a frame of the secondary.
-                Action::Emit(_) => {}
+                Action::Emit(_) | Action::Window(..) => {}
             }
         }
         self.actions = actions;

@@ -7,6 +7,7 @@
 use super::bytes::Bytes;
 use super::handshake::Syn;
 use super::ranges::RangeSet;
+use super::window::Window;
 use crate::compare::divergence::EXCERPT;
 use crate::mono::Mono;
 use crate::wire::{Seq, TcpFlags, TcpSegment};
@@ -86,6 +87,8 @@ pub struct Incarnation {
     pub released: Option<i64>,
     /// Since when the secondary has been ahead without the primary saying anything.
     pub ahead_since: Option<Mono>,
+    /// What the guests take.
+    pub window: Window,
     /// What acknowledges the client's FIN.
     pub client_end: Option<Seq>,
     /// Since when a FIN or RST stands that only the secondary has said.
@@ -323,6 +326,7 @@ impl Incarnation {
             high: self.primary.high,
         };
         self.bytes.forget_outside(&self.primary.said);
+        self.window.cut();
         self.diverged = None;
         self.ahead_since = None;
         self.lone_end = None;
