@@ -17,6 +17,7 @@ pub mod replica;
 pub mod report;
 pub mod run;
 pub mod stage;
+pub mod stop;
 pub mod topology;
 pub mod traffic;
 pub mod witness;

@@ -8,7 +8,9 @@
 pub mod guest;
 pub mod image;
 pub mod journal;
+pub mod probe;
 pub mod protected;
+pub mod run;
 pub mod stage;
 pub mod vm;
 pub mod watch;

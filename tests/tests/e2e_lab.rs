@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 fn lab(seconds: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_colo-lab"));
-    command.args(["run", "--seconds", seconds]);
+    command.args(["run", "--replicas", "namespaces", "--seconds", seconds]);
     command
 }
 

@@ -8,7 +8,7 @@ use crate::{build, build::program};
 
 /// Sets up, builds, and becomes the lab or the agent. Nothing of this process is left, so Ctrl-C is theirs.
 pub fn run(args: &[String]) -> Result<()> {
-    setup::ensure(Purpose::Lab)?;
+    setup::ensure(purpose(args))?;
     build::build(true)?;
     if is_agent(args) {
         return command::become_as_root(&program("colo", true), args);
@@ -16,6 +16,12 @@ pub fn run(args: &[String]) -> Result<()> {
     let mut lab = vec!["run".to_owned()];
     lab.extend_from_slice(args);
     command::become_as_root(&program("colo-lab", true), &lab)
+}
+
+/// VMs need QEMU, the light lab and the agent do not.
+fn purpose(args: &[String]) -> Purpose {
+    let light = args.iter().any(|arg| arg.ends_with("namespaces"));
+    if is_agent(args) || light { Purpose::Lab } else { Purpose::Compare }
 }
 
 /// A first word without a dash is a subcommand of colo; all else is for the lab.

@@ -1,12 +1,15 @@
-//! `colo-lab`: the light lab on this machine.
+//! `colo-lab`: the lab on this machine: two VMs, or the light one of network namespaces.
 
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
-use colo_tests::lab::{self, child::Programs, run::Plan};
+use colo_tests::{
+    lab::{self, child::Programs},
+    pair::{self, stage::target},
+};
 
-/// Two replicas of a server in network namespaces, the agents between them, and clients.
+/// Two replicas of a server, the agents between them, and clients.
 #[derive(Debug, Parser)]
 struct Arguments {
     #[command(subcommand)]
@@ -15,17 +18,23 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the lab: traffic, a divergence, a verdict; exit code 0 if all is as it must be
+    /// Run the lab: traffic, a divergence, the end of the primary, a verdict; exit code 0 if all is as it must be
     Run {
         /// What the replicas are
         #[arg(long, value_enum, default_value_t = Replicas::Namespaces)]
         replicas: Replicas,
-        /// How long each of the two phases sends
-        #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u64).range(1..=3600))]
+        /// How long each phase lasts
+        #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=3600))]
         seconds: u64,
         /// The agent's binary [default: `colo` beside this program]
         #[arg(long, value_name = "PATH")]
         release_binary: Option<PathBuf>,
+        /// VMs: where the picture of the run goes [default: colo-lab.svg in cargo's target directory]
+        #[arg(long, value_name = "PATH")]
+        svg: Option<PathBuf>,
+        /// VMs: what the traffic's content is made from
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
         /// Arguments for both agents, such as `-- --hold ringbuf`
         #[arg(last = true)]
         agent_arguments: Vec<String>,
@@ -44,18 +53,26 @@ enum Command {
 /// What the replicas are.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Replicas {
+    /// QEMU VMs in COLO, of which one is killed
+    Vms,
     /// A server on the Linux TCP stack of a network namespace
     Namespaces,
 }
 
 fn main() -> Result<ExitCode> {
     match Arguments::parse().command {
-        Command::Run { replicas: Replicas::Namespaces, seconds, release_binary, agent_arguments } => {
+        Command::Run { replicas, seconds, release_binary, svg, seed, agent_arguments } => {
             let mut programs = Programs::beside(&std::env::current_exe()?);
             if let Some(path) = release_binary {
                 programs.colo = path;
             }
-            lab::run::run(&Plan { seconds, programs, agent_arguments })
+            match replicas {
+                Replicas::Namespaces => lab::run::run(&lab::run::Plan { seconds, programs, agent_arguments }),
+                Replicas::Vms => {
+                    let svg = svg.unwrap_or_else(|| target(&programs.lab).join("colo-lab.svg"));
+                    pair::run::run(&pair::run::Plan { seconds, programs, agent_arguments, seed, svg })
+                }
+            }
         }
         Command::Serve => lab::replica::serve(std::io::stdin().lock()),
         Command::Tether { program } => lab::child::tether(&program).map(|()| ExitCode::FAILURE),

@@ -8,6 +8,15 @@ use std::{
 
 use super::{agents::Status, load::Outcome};
 
+/// Says a line to whoever still listens: a reader that went away is no reason to leave namespaces behind.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        let _ = std::io::Write::write_fmt(&mut std::io::stdout(), format_args!("{}\n", format_args!($($text)*)));
+    }};
+}
+
+pub(crate) use say;
+
 /// The live line: rewritten in place on a terminal, a line of its own elsewhere.
 #[derive(Debug)]
 pub struct Live {

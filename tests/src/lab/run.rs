@@ -1,34 +1,25 @@
-//! `colo-lab run`: traffic while the replicas agree, then a divergence, then the verdict.
+//! `colo-lab run --replicas namespaces`: traffic while the replicas agree, then a divergence, then the verdict.
 
 use std::{
     fs,
-    io::{self, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     agents::{Agents, Options, Role, Status},
     child::Programs,
     load::{self, Load, Outcome},
-    report::{self, Live, Verdict},
+    report::{self, Live, Verdict, say},
     stage::Stage,
+    stop::{self, STOP},
     topology::Wires,
     witness::{self, Witnessed},
 };
-
-/// Says a line to whoever still listens: a reader that went away is no reason to leave namespaces behind.
-macro_rules! say {
-    ($($text:tt)*) => {{
-        let _ = writeln!(io::stdout(), $($text)*);
-    }};
-}
 
 /// What `colo-lab run` was asked.
 #[derive(Debug, Clone)]
@@ -40,12 +31,6 @@ pub struct Plan {
     /// Arguments for both agents.
     pub agent_arguments: Vec<String>,
 }
-
-/// Exit code of a lab that a signal ended, as shells have it for SIGINT.
-const STOPPED: u8 = 130;
-
-/// Set when the lab shall end early.
-static STOP: AtomicBool = AtomicBool::new(false);
 
 /// Bytes of the reply that will differ.
 const REPLY: u64 = 8 << 20;
@@ -61,7 +46,7 @@ pub fn run(plan: &Plan) -> Result<ExitCode> {
     ensure!(rustix::process::geteuid().is_root(), "network namespaces and XDP need root; try sudo");
     let colo = &plan.programs.colo;
     ensure!(colo.exists(), "there is no {}; build it, or name another with --release-binary", colo.display());
-    stop_on_signals()?;
+    stop::on_signals()?;
 
     say!("Lab: three hosts and two guests in network namespaces, one server in both guests.");
     let mut stage = Stage::new(&plan.programs, Wires::Veth)?;
@@ -70,9 +55,9 @@ pub fn run(plan: &Plan) -> Result<ExitCode> {
     let mut agents = Agents::start(&stage, options(plan, &asked))?;
     let mut verdict = Verdict::default();
     let acts = acts(&mut stage, &mut agents, plan, &asked, &mut verdict);
-    if STOP.load(Ordering::Relaxed) {
+    if stop::wanted() {
         say!("\nStopped.");
-        return Ok(ExitCode::from(STOPPED));
+        return Ok(ExitCode::from(stop::STOPPED));
     }
     say!("\nSummary\n{}", verdict.text());
     if acts.is_ok() && verdict.is_good() {
@@ -240,24 +225,4 @@ fn served(outcomes: &[Outcome], when: &str, verdict: &mut Verdict) {
         failed == 0 && idle == 0,
         format!("every byte right {when}: {done} requests, {failed} failed, {idle} loads without an answer"),
     );
-}
-
-/// SIGINT, SIGTERM and SIGHUP end the lab in order; a thread waits for them.
-fn stop_on_signals() -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    let mut signals = {
-        let _guard = runtime.enter();
-        [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()]
-            .into_iter()
-            .map(signal)
-            .collect::<Result<Vec<_>, _>>()?
-    };
-    thread::spawn(move || {
-        runtime.block_on(async {
-            let [interrupt, terminate, hangup] = &mut signals[..] else { return };
-            tokio::select! { _ = interrupt.recv() => {} _ = terminate.recv() => {} _ = hangup.recv() => {} }
-        });
-        STOP.store(true, Ordering::Relaxed);
-    });
-    Ok(())
 }

@@ -17,6 +17,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::Path,
     process::Command,
+    sync::Arc,
 };
 
 use anyhow::{Context as _, Result};
@@ -74,7 +75,7 @@ pub struct Host {
 #[derive(Debug)]
 pub struct Topology {
     /// The client and its switch.
-    pub client: Netns,
+    pub client: Arc<Netns>,
     /// The host of the replica that the client hears.
     pub primary: Host,
     /// The host of the replica that only the comparator hears.
@@ -86,7 +87,7 @@ impl Topology {
     /// agents' work, or [`Topology::forward_plain`]'s.
     pub fn new(wires: Wires) -> Result<Self> {
         sweep()?;
-        let client = Netns::new("colo-client")?;
+        let client = Arc::new(Netns::new("colo-client")?);
         quiet_ipv6(&client, false)?;
         // Root may open ping sockets.
         set(&client, "net/ipv4/ping_group_range", "0 0")?;

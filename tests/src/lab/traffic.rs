@@ -29,6 +29,8 @@ mod report;
 
 pub use report::{Connection, Report, Sample};
 
+/// Connections of a burst, per IP version.
+pub const BURST: usize = 24;
 /// How often [`Control`] looks.
 const LOOK: Duration = Duration::from_millis(5);
 

@@ -16,8 +16,8 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::{
     journal::Journal,
-    stage::{Followed, PATIENCE, Pair, cache},
-    vm::Vm,
+    stage::{Followed, PATIENCE, Pair, Setup, cache},
+    vm::{Accel, Extras, Vm},
     watch::Side,
 };
 use crate::lab::{
@@ -36,6 +36,8 @@ const LOOK: Duration = Duration::from_millis(20);
 /// How the pair is protected.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// What runs both VMs.
+    pub accel: Accel,
     /// Time between periodic checkpoints.
     pub delay: Duration,
     /// Arguments for both agents.
@@ -48,6 +50,7 @@ impl Default for Options {
     /// No periodic checkpoints, and the patience with a late secondary that two cores for two VMs need.
     fn default() -> Self {
         Self {
+            accel: Accel::Tcg,
             delay: Duration::from_secs(3600),
             both: Vec::new(),
             primary: ["--wait-min", "500", "--wait-max", "3000"].map(str::to_owned).to_vec(),
@@ -107,7 +110,9 @@ impl Side {
 impl Protected {
     /// Boots both VMs, starts the agents and enters COLO; new connections are protected when this returns.
     pub fn start(programs: &Programs, options: Options, stop: &AtomicBool) -> Result<Self> {
-        let pair = Pair::boot(programs, &cache(&programs.lab))?;
+        let extras = Extras { accel: options.accel, ..Extras::default() };
+        let setup = Setup { primary: extras.clone(), secondary: extras, ..Setup::default() };
+        let pair = Pair::boot_as(programs, &cache(&programs.lab), &setup)?;
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let journal = Journal::default();
         let followed = runtime.block_on(async {

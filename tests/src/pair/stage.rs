@@ -12,7 +12,10 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-use super::vm::{Extras, Parts, Vm};
+use super::{
+    vm::{Extras, Parts, Vm},
+    watch::Side,
+};
 use crate::lab::{
     child::Programs,
     stage::{alone, sweep},
@@ -48,6 +51,8 @@ pub struct Pair {
     pub topology: Topology,
     /// The programs.
     pub programs: Programs,
+    parts: Parts,
+    setup: Setup,
     uri: String,
     directory: TempDir,
     _alone: MutexGuard<'static, ()>,
@@ -78,7 +83,29 @@ impl Pair {
         if setup.apart {
             secondary.ready()?;
         }
-        Ok(Self { primary, secondary, topology, programs: programs.clone(), uri, directory, _alone: alone })
+        let (programs, setup) = (programs.clone(), setup.clone());
+        Ok(Self { primary, secondary, topology, programs, parts, setup, uri, directory, _alone: alone })
+    }
+
+    /// Puts a VM that waits for a state where one was lost; the next [`Pair::protect`] copies to it. `name` has not been used
+    /// for another VM of this pair.
+    pub fn replace(&mut self, side: Side, name: &'static str) -> Result<()> {
+        self.uri = format!("unix:{}", self.path(&format!("migration-{name}")).display());
+        let (host, extras) = match side {
+            Side::First => (&self.topology.primary, &self.setup.primary),
+            Side::Second => (&self.topology.secondary, &self.setup.secondary),
+        };
+        // Its tap is free only when the one before has ended.
+        match side {
+            Side::First => self.primary.process().kill(),
+            Side::Second => self.secondary.process().kill(),
+        }
+        let vm = Vm::start(&self.programs, &host.netns, &self.parts, name, Some(&self.uri), extras)?;
+        match side {
+            Side::First => self.primary = vm,
+            Side::Second => self.secondary = vm,
+        }
+        Ok(())
     }
 
     /// A path in the pair's directory, which goes with it.
@@ -109,10 +136,15 @@ impl Pair {
     }
 }
 
-/// Where the kernel is kept: below cargo's target directory, found from a program in it.
+/// Where the kernel is kept.
 pub fn cache(program: &Path) -> PathBuf {
+    target(program).join("guest")
+}
+
+/// Cargo's target directory, found from a program in it.
+pub fn target(program: &Path) -> &Path {
     let target = program.ancestors().find(|directory| directory.file_name().is_some_and(|n| n == "target"));
-    target.unwrap_or_else(|| Path::new("target")).join("guest")
+    target.unwrap_or_else(|| Path::new("target"))
 }
 
 /// A VM's monitor and what is heard from it.

@@ -1,4 +1,4 @@
-//! One QEMU: an unmodified `qemu-system-x86_64` under TCG, with the lab's guest on a tap.
+//! One QEMU: an unmodified `qemu-system-x86_64`, under TCG if nothing else is said, with the lab's guest on a tap.
 //!
 //! Two peculiarities of QEMU 7.2 under TCG in COLO are dealt with here, neither of which concerns KVM: memory of a whole
 //! number of 256 KiB makes it lose track of what the guest wrote, so there is 8 KiB more; and `cond_wait.c`,
@@ -58,9 +58,31 @@ impl Parts {
     }
 }
 
+/// What runs a VM's instructions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Accel {
+    /// QEMU itself: everywhere, and slow.
+    #[default]
+    Tcg,
+    /// The processor.
+    Kvm,
+}
+
+impl Accel {
+    /// QEMU's name of it, and the processor that its guest sees.
+    pub fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Tcg => ("tcg", "max"),
+            Self::Kvm => ("kvm", "host"),
+        }
+    }
+}
+
 /// What one VM has beyond what all have.
 #[derive(Debug, Clone, Default)]
 pub struct Extras {
+    /// What runs it.
+    pub accel: Accel,
     /// Further arguments of QEMU's.
     pub arguments: Vec<String>,
     /// The network card leaves checksums and segmentation to the host, which is QEMU's default.
@@ -93,8 +115,9 @@ impl Vm {
         let mut option = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
         option("-name", name.to_owned());
         option("-machine", "pc".to_owned());
-        option("-accel", "tcg".to_owned());
-        option("-cpu", "max".to_owned());
+        let (accel, processor) = extras.accel.names();
+        option("-accel", accel.to_owned());
+        option("-cpu", processor.to_owned());
         option("-m", MEMORY.to_owned());
         option("-kernel", parts.kernel.vmlinuz.display().to_string());
         option("-initrd", parts.initramfs.display().to_string());
@@ -142,7 +165,12 @@ impl Vm {
 
     /// Waits until the guest serves.
     pub fn ready(&mut self) -> Result<()> {
-        self.said(READY, 1)
+        self.ready_within(PATIENCE)
+    }
+
+    /// Waits so long until the guest serves.
+    pub fn ready_within(&mut self, patience: Duration) -> Result<()> {
+        self.said(READY, 1, patience)
     }
 
     /// From now on the server in this VM answers a download of `path` with one other byte at `offset` of the body. A
@@ -152,12 +180,12 @@ impl Vm {
         let mut stream = UnixStream::connect(&commands).with_context(|| commands.display().to_string())?;
         writeln!(stream, "differ {path} {offset}")?;
         self.commands += 1;
-        self.said(TAKEN, self.commands)
+        self.said(TAKEN, self.commands, PATIENCE)
     }
 
     /// Waits until the guest's console has a line so many times.
-    fn said(&mut self, line: &str, times: usize) -> Result<()> {
-        let end = Instant::now() + PATIENCE;
+    fn said(&mut self, line: &str, times: usize, patience: Duration) -> Result<()> {
+        let end = Instant::now() + patience;
         loop {
             // Not there before QEMU is.
             let console = fs::read(self.file("console")).unwrap_or_default();
@@ -170,7 +198,7 @@ impl Vm {
                 let state = ended.map_or_else(|| "runs".to_owned(), |status| status.to_string());
                 let log = self.process.log();
                 bail!(
-                    "the {} VM ({state}) did not say {line:?} within {PATIENCE:?}; QEMU: {log}\nguest: {console}",
+                    "the {} VM ({state}) did not say {line:?} within {patience:?}; QEMU: {log}\nguest: {console}",
                     self.name
                 );
             }
@@ -181,6 +209,11 @@ impl Vm {
     /// What QEMU wrote.
     pub fn log(&self) -> String {
         self.process.log()
+    }
+
+    /// Its name, as [`super::journal`] has it.
+    pub fn name(&self) -> &'static str {
+        self.name
     }
 
     /// Its process, to be stopped, continued and killed by tests.

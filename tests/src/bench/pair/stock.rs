@@ -43,6 +43,7 @@ pub fn setup(offloads: bool) -> Setup {
     let extras = |options: &[(&str, String)]| Extras {
         arguments: options.iter().flat_map(|(name, value)| [(*name).to_owned(), value.clone()]).collect(),
         offloads,
+        ..Extras::default()
     };
     Setup { primary: extras(&primary), secondary: extras(&secondary), apart: false }
 }

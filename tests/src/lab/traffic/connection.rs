@@ -15,7 +15,7 @@ use super::{
         load::{self, Http, Patient, Received, Wait, datagram},
         replica::{ECHO, HTTP, LINES},
     },
-    Connection, Kind, LOOK, Plan, Sample, Shared, Stream, named, no_wait,
+    BURST, Connection, Kind, LOOK, Plan, Sample, Shared, Stream, named, no_wait,
     report::Gap,
 };
 
@@ -23,8 +23,6 @@ use super::{
 const SMALL: usize = 1024;
 /// Bytes of one request of a bulk connection.
 const BULK: u64 = 1 << 20;
-/// Connections of a burst.
-const BURST: usize = 24;
 /// Samples kept of one stream: an hour's worth of its requests; what is beyond is counted, not drawn.
 const SAMPLES: usize = 1 << 20;
 
