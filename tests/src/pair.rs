@@ -5,12 +5,14 @@
 //! the lab's [`crate::lab::topology`]. Everything is ended by its process id and removed when the stage goes, also when a
 //! test panics.
 
+pub mod failover;
 pub mod guest;
 pub mod image;
 pub mod journal;
 pub mod probe;
 pub mod protected;
 pub mod run;
+pub mod soak;
 pub mod stage;
 pub mod vm;
 pub mod watch;

@@ -9,6 +9,7 @@ mod ci;
 mod command;
 mod run;
 mod setup;
+mod soak;
 mod test;
 
 use std::process::ExitCode;
@@ -64,6 +65,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Repeat what the tests do once: `cargo xtask soak failover --runs 3`, `cargo xtask soak short` (root)
+    Soak {
+        /// `failover [--runs N] [--case NAME] [--seed S]` or `short [--connections N]`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// What continuous integration runs: set-up, formatting, lints, house rules, licences, README, tests
     Ci {
         /// Only these steps, by their names in the table at the end
@@ -78,6 +85,7 @@ fn main() -> ExitCode {
         Task::Run { args } => run::run(&args),
         Task::Test { args, test_args } => test::run(&args, &test_args),
         Task::Bench { args } => bench::run(&args),
+        Task::Soak { args } => soak::run(&args),
         Task::Ci { steps } => ci::run(&steps),
     };
     match outcome {

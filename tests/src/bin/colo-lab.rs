@@ -39,6 +39,11 @@ enum Command {
         #[arg(last = true)]
         agent_arguments: Vec<String>,
     },
+    /// Repeat what takes time: lose one side of a pair of VMs, or open many connections; exit code 0 if all went well
+    Soak {
+        #[command(subcommand)]
+        what: Soak,
+    },
     /// Serve as one replica until standard input ends
     #[command(hide = true)]
     Serve,
@@ -47,6 +52,29 @@ enum Command {
     Tether {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         program: Vec<String>,
+    },
+}
+
+/// What is repeated.
+#[derive(Debug, Subcommand)]
+enum Soak {
+    /// Lose one side under all traffic at once, in every case or one
+    Failover {
+        /// Runs of each case
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
+        runs: u64,
+        /// Only this case, as in `primary-vm:steady`, or all with `primary-vm` or `handshakes` in their names
+        #[arg(long, value_name = "NAME")]
+        case: Option<String>,
+        /// The first run's seed; each further run has the next
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// Open short HTTP connections on guests that agree, and count the checkpoints that they cost
+    Short {
+        /// How many
+        #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
+        connections: u64,
     },
 }
 
@@ -72,6 +100,15 @@ fn main() -> Result<ExitCode> {
                     let svg = svg.unwrap_or_else(|| target(&programs.lab).join("colo-lab.svg"));
                     pair::run::run(&pair::run::Plan { seconds, programs, agent_arguments, seed, svg })
                 }
+            }
+        }
+        Command::Soak { what } => {
+            let programs = Programs::beside(&std::env::current_exe()?);
+            match what {
+                Soak::Failover { runs, case, seed } => {
+                    pair::soak::failover(&programs, runs, case.as_deref(), seed)
+                }
+                Soak::Short { connections } => pair::soak::short(&programs, connections),
             }
         }
         Command::Serve => lab::replica::serve(std::io::stdin().lock()),

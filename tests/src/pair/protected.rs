@@ -60,9 +60,8 @@ impl Default for Options {
 
 /// An agent on one of the hosts.
 #[derive(Debug)]
-pub struct Agent {
-    /// The process.
-    pub process: Tethered,
+struct Agent {
+    process: Tethered,
     control: PathBuf,
     role: Role,
 }
@@ -154,9 +153,31 @@ impl Protected {
         Status::ask(&self.pair.programs.colo, &self.agents[side.index()].control)
     }
 
-    /// The agent on a host.
-    pub fn agent(&mut self, side: Side) -> &mut Agent {
-        &mut self.agents[side.index()]
+    /// The process of the agent on a host.
+    pub fn agent(&mut self, side: Side) -> &mut Tethered {
+        &mut self.agents[side.index()].process
+    }
+
+    /// Protects the survivor of a takeover by a new VM and agents on both hosts: the one that took over is told to end,
+    /// and the new primary's agent goes on with what it left in the kernel. New connections are protected when this returns.
+    pub fn protect_survivor(&mut self, side: Side, name: &'static str, stop: &AtomicBool) -> Result<()> {
+        let lost = side.other();
+        self.agents[lost.index()].process.kill();
+        self.pair.replace(lost, name)?;
+        self.agents[side.index()].process.stop();
+        self.agents[side.index()] = Agent::start(&self.pair, side, Role::Primary, &self.options)?;
+        self.agents[lost.index()] = Agent::start(&self.pair, lost, Role::Secondary, &self.options)?;
+        let (pair, options) = (&self.pair, &self.options);
+        let followed = self.runtime.block_on(async {
+            let (mut primary, _) = Followed::open(vm(pair, side).name(), vm(pair, side)).await?;
+            let (mut secondary, _) = Followed::open(name, vm(pair, lost)).await?;
+            pair.protect(&mut primary, &mut secondary, options.delay).await?;
+            anyhow::Ok([primary, secondary])
+        })?;
+        let [primary, secondary] = followed.map(|followed| self.journal.follow(&self.runtime, followed));
+        self.monitors[side.index()] = primary;
+        self.monitors[lost.index()] = secondary;
+        self.wait_protected(side, stop)
     }
 
     /// The VM on a host.
