@@ -75,12 +75,6 @@ fn loads(at_most: u64) -> Vec<Load> {
     .to_vec()
 }
 
-/// A guest that is stopped in the middle of a long answer may need a checkpoint to go on, which these replicas cannot
-/// have.
-fn without_downloads() -> Vec<Load> {
-    loads(u64::MAX).into_iter().filter(|load| !matches!(load.work, Work::Download { .. })).collect()
-}
-
 fn unharmed(outcomes: &[Outcome]) {
     for outcome in outcomes {
         assert!(outcome.done > 0 && outcome.failed == 0, "{outcome:?}");
@@ -97,7 +91,7 @@ fn pause(process: &Tethered, pause: Duration) {
 #[test]
 fn a_replica_that_lags_within_the_wait_costs_nothing_but_time() {
     let mut lab = Lab::new(Wires::Veth, Options::waiting(8000, 9000), &[]);
-    let outcomes = lab.during(&without_downloads(), 8, |_, stage| {
+    let outcomes = lab.during(&loads(u64::MAX), 8, |_, stage| {
         for _ in 0..3 {
             thread::sleep(Duration::from_millis(800));
             // Longer than several of a guest's retransmission timeouts.
@@ -114,7 +108,7 @@ fn a_replica_that_lags_within_the_wait_costs_nothing_but_time() {
 #[test]
 fn a_replica_that_lags_beyond_the_wait_is_named() {
     let mut lab = Lab::new(Wires::Veth, Options::waiting(300, 600), &[]);
-    let outcomes = lab.during(&without_downloads(), 6, |_, stage| {
+    let outcomes = lab.during(&loads(u64::MAX), 6, |_, stage| {
         thread::sleep(Duration::from_secs(1));
         pause(&stage.secondary.process, Duration::from_secs(2));
     });
