@@ -10,6 +10,7 @@ pub mod epoch;
 pub mod link;
 pub mod mono;
 pub mod pcap;
+pub mod protect;
 pub mod qmp;
 pub mod translate;
 pub mod wire;

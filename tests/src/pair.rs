@@ -9,6 +9,8 @@ pub mod failover;
 pub mod guest;
 pub mod image;
 pub mod journal;
+pub mod line;
+pub mod ours;
 pub mod probe;
 pub mod protected;
 pub mod run;

@@ -4,20 +4,17 @@
 //! The secondary's guest gets no input here, so its state is that of the last checkpoint: connections that were idle since
 //! then outlive the primary, and only these.
 
-use std::{
-    io::{Read as _, Write as _},
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use colo_tests::{
     lab::{
         child::Programs,
-        content,
-        replica::LINES,
-        topology::{SERVER_V4, SERVER_V6, Topology, UPLINK},
+        topology::{SERVER_V4, SERVER_V6, UPLINK},
     },
-    pair::stage::{Followed, PATIENCE, Pair, cache},
+    pair::{
+        line::Line,
+        stage::{Followed, Pair, cache},
+    },
 };
 use colo_user::qmp::{ColoMode, EventKind, MigrationStatus, Notice, RunState, Snapshot, command};
 
@@ -127,43 +124,4 @@ async fn look(side: &Followed) -> Snapshot {
 /// Takes a host off the client's network.
 fn fence(host: &colo_tests::netns::Netns) {
     host.run(&format!("ip link set {UPLINK} down")).unwrap();
-}
-
-/// A connection of the line protocol that lives through the whole test.
-struct Line {
-    stream: TcpStream,
-    asked: u64,
-}
-
-impl Line {
-    fn open(topology: &Topology, server: IpAddr) -> Self {
-        let address = SocketAddr::new(server, LINES);
-        Self::new(topology.client.enter(|| TcpStream::connect_timeout(&address, PATIENCE)).unwrap())
-    }
-
-    /// One that the guest opens.
-    fn accept(topology: &Topology, server: IpAddr) -> Self {
-        let listener = topology.client.enter(|| TcpListener::bind("0.0.0.0:0")).unwrap();
-        let mut request = Self::open(topology, server);
-        writeln!(request.stream, "dial {}", listener.local_addr().unwrap().port()).unwrap();
-        let (stream, from) = listener.accept().unwrap();
-        assert_eq!(from.ip(), server);
-        Self::new(stream)
-    }
-
-    fn new(stream: TcpStream) -> Self {
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Self { stream, asked: 0 }
-    }
-
-    fn ask(&mut self) {
-        self.asked += 1;
-        let length = 1024;
-        writeln!(self.stream, "{} {length}", self.asked).unwrap();
-        let mut answer = vec![0; length + 1];
-        let peer = self.stream.peer_addr().unwrap();
-        self.stream.read_exact(&mut answer).unwrap_or_else(|e| panic!("{peer}, request {}: {e}", self.asked));
-        assert_eq!(answer[..length], content::bytes(self.asked, length), "{peer}, request {}", self.asked);
-    }
 }

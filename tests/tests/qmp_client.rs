@@ -153,6 +153,7 @@ async fn the_block_commands_have_the_form_that_qemu_wants() {
         (command::quorum_remove("colo-disk0", "children.1"), "colo-disk0"),
         (command::mirror("colo-disk0", "sync", "absent0"), "colo-disk0"),
         (command::block_job_cancel("sync", true), "sync"),
+        (command::dismiss_job("sync"), "not found"),
         (command::yank_block_node("absent0"), "Instance not found"),
     ] {
         let name = refused.call.name;
@@ -162,7 +163,7 @@ async fn the_block_commands_have_the_form_that_qemu_wants() {
     client.call(command::nbd_server_stop()).await.unwrap();
     client.call(command::nbd_server_start(&socket)).await.unwrap();
     client.call(command::nbd_server_stop()).await.unwrap();
-    assert_eq!(client.call(command::query_block_jobs()).await.unwrap(), []);
+    assert_eq!(client.call(command::query_jobs()).await.unwrap(), []);
     assert_eq!(client.call(command::query_block_nodes()).await.unwrap(), []);
     client.call(command::migrate_cancel()).await.unwrap();
     assert!(client.call(command::query_version()).await.unwrap().to_string().starts_with("7."));

@@ -4,6 +4,7 @@ pub mod common;
 pub mod compare;
 pub mod diff;
 pub mod primary;
+pub mod protect;
 pub mod secondary;
 pub mod signals;
 pub mod status;
@@ -27,6 +28,7 @@ pub struct Cli {
 pub enum Command {
     Primary(primary::Primary),
     Secondary(secondary::Secondary),
+    Protect(protect::Protect),
     Status(status::Status),
     Compare(compare::Compare),
     Diff(diff::Diff),
@@ -38,6 +40,7 @@ impl Command {
         match self {
             Self::Primary(primary) => primary.run(),
             Self::Secondary(secondary) => secondary.run(),
+            Self::Protect(protect) => protect.run(),
             Self::Status(status) => status.run(),
             Self::Compare(compare) => compare.run(),
             Self::Diff(diff) => diff.run(),

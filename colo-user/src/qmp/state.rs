@@ -139,18 +139,38 @@ impl fmt::Display for Version {
     }
 }
 
-/// One of `query-block-jobs`.
+/// One of `query-jobs`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct BlockJob {
-    /// Its id.
-    pub device: String,
-    /// Bytes done.
-    pub offset: u64,
-    /// Bytes to do, as far as known.
-    pub len: u64,
-    /// Of a mirror: source and target are equal and stay so.
+#[serde(rename_all = "kebab-case")]
+pub struct Job {
+    /// Its name.
+    pub id: String,
+    /// Where it is.
     #[serde(default)]
-    pub ready: bool,
+    pub status: JobStatus,
+    /// What it has done, in its own unit: bytes for a copy.
+    pub current_progress: u64,
+    /// What it will have done in the end, as far as known.
+    pub total_progress: u64,
+    /// Why it failed, once it has ended.
+    pub error: Option<String>,
+}
+
+/// States of a job that matter here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum JobStatus {
+    /// It runs.
+    Running,
+    /// Of a mirror: source and target are equal and stay so. Also called standby while the guest is stopped.
+    #[serde(alias = "standby")]
+    Ready,
+    /// It has ended.
+    Concluded,
+    /// Any other.
+    #[default]
+    #[serde(other)]
+    Other,
 }
 
 /// One of `query-named-block-nodes`.

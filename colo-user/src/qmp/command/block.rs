@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{Command, Empty, yank};
 use crate::{
     link::endpoint::Address,
-    qmp::state::{BlockJob, BlockNode},
+    qmp::state::{BlockNode, Job},
 };
 
 /// `nbd-server-start`: where the primary writes the replicated disks.
@@ -90,22 +90,29 @@ pub fn yank_block_node(node: &str) -> Command<Empty> {
 }
 
 /// `blockdev-mirror` of a whole device to a node, and of all that is written meanwhile: fills the disk of a new secondary.
+/// The job is kept when it has ended, until [`dismiss_job`].
 #[must_use]
 pub fn mirror(device: &str, job: &str, target: &str) -> Command<Empty> {
     Command::new(
         "blockdev-mirror",
-        json!({ "device": device, "job-id": job, "target": target, "sync": "full" }),
+        json!({ "device": device, "job-id": job, "target": target, "sync": "full", "auto-dismiss": false }),
     )
 }
 
-/// `query-block-jobs`.
+/// `query-jobs`.
 #[must_use]
-pub fn query_block_jobs() -> Command<Vec<BlockJob>> {
-    Command::new("query-block-jobs", Value::Null)
+pub fn query_jobs() -> Command<Vec<Job>> {
+    Command::new("query-jobs", Value::Null)
 }
 
-/// `block-job-cancel`. A mirror that is ready ends with an equal target, unless it is forced; it is over when
-/// [`query_block_jobs`] no longer names it.
+/// `job-dismiss`: forgets a job that has ended.
+#[must_use]
+pub fn dismiss_job(job: &str) -> Command<Empty> {
+    Command::new("job-dismiss", json!({ "id": job }))
+}
+
+/// `block-job-cancel`. A mirror that is ready ends with an equal target, unless it is forced or has an error; it has
+/// ended when it is concluded.
 #[must_use]
 pub fn block_job_cancel(job: &str, force: bool) -> Command<Empty> {
     Command::new("block-job-cancel", json!({ "device": job, "force": force }))

@@ -1,0 +1,51 @@
+//! A connection of the line protocol, from the client to the guest or back.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+};
+
+use super::stage::PATIENCE;
+use crate::lab::{content, replica::LINES, topology::Topology};
+
+/// A connection that lives through a whole test. Everything about it panics.
+#[derive(Debug)]
+pub struct Line {
+    stream: TcpStream,
+    asked: u64,
+}
+
+impl Line {
+    /// One to the guest.
+    pub fn open(topology: &Topology, server: IpAddr) -> Self {
+        let address = SocketAddr::new(server, LINES);
+        Self::new(topology.client.enter(|| TcpStream::connect_timeout(&address, PATIENCE)).unwrap())
+    }
+
+    /// One that the guest opens.
+    pub fn accept(topology: &Topology, server: IpAddr) -> Self {
+        let listener = topology.client.enter(|| TcpListener::bind("0.0.0.0:0")).unwrap();
+        let mut request = Self::open(topology, server);
+        writeln!(request.stream, "dial {}", listener.local_addr().unwrap().port()).unwrap();
+        let (stream, from) = listener.accept().unwrap();
+        assert_eq!(from.ip(), server);
+        Self::new(stream)
+    }
+
+    fn new(stream: TcpStream) -> Self {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream, asked: 0 }
+    }
+
+    /// Asks, and checks the answer.
+    pub fn ask(&mut self) {
+        self.asked += 1;
+        let length = 1024;
+        writeln!(self.stream, "{} {length}", self.asked).unwrap();
+        let mut answer = vec![0; length + 1];
+        let peer = self.stream.peer_addr().unwrap();
+        self.stream.read_exact(&mut answer).unwrap_or_else(|e| panic!("{peer}, request {}: {e}", self.asked));
+        assert_eq!(answer[..length], content::bytes(self.asked, length), "{peer}, request {}", self.asked);
+    }
+}
