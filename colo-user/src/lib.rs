@@ -1,15 +1,19 @@
 //! The colo agent as a library.
 
 pub mod agent;
+pub mod announce;
 pub mod checkpoint;
 pub mod cli;
 pub mod compare;
 pub mod control;
 pub mod datapath;
 pub mod epoch;
+pub mod failover;
+pub mod judge;
 pub mod link;
 pub mod mono;
 pub mod pcap;
+pub mod process;
 pub mod protect;
 pub mod qmp;
 pub mod translate;

@@ -20,12 +20,10 @@
 use super::mailbox::{Mailbox, Taken};
 use super::{Backend, OnCheckpoint, Serving};
 use crate::compare::divergence::Hex;
-use rustix::process::{Pid, Signal, kill_process_group};
+use crate::process::{Ended, Group};
 use std::io;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::process::{Child, Command};
 use tracing::{info, warn};
 
 /// Longest run of a command.
@@ -58,62 +56,45 @@ impl Exec {
         let request = &taken.request;
         let divergence = request.divergence.as_ref();
         let text = |value: Option<String>| value.unwrap_or_default();
-        let child = Command::new("sh")
-            .args(["-c", &self.command])
-            .env("COLO_KIND", request.kind)
-            .env("COLO_TEXT", &request.text)
-            .env("COLO_EPOCH", request.epoch.to_string())
-            .env("COLO_COALESCED", taken.coalesced.to_string())
-            .env("COLO_FLOW", text(divergence.map(|d| d.flow.to_string())))
-            .env("COLO_SEQ", text(divergence.and_then(|d| d.seq).map(|n| n.to_string())))
-            .env("COLO_OFFSET", text(divergence.and_then(|d| d.offset).map(|n| n.to_string())))
-            .env("COLO_PRIMARY", text(divergence.map(|d| Hex(&d.primary).to_string())))
-            .env("COLO_SECONDARY", text(divergence.map(|d| Hex(&d.secondary).to_string())))
-            .stdin(Stdio::null())
-            .stdout(io::stderr())
-            .process_group(0)
-            .spawn()?;
-        Ok(Group(child))
+        let environment = [
+            ("COLO_KIND", request.kind.to_owned()),
+            ("COLO_TEXT", request.text.clone()),
+            ("COLO_EPOCH", request.epoch.to_string()),
+            ("COLO_COALESCED", taken.coalesced.to_string()),
+            ("COLO_FLOW", text(divergence.map(|d| d.flow.to_string()))),
+            ("COLO_SEQ", text(divergence.and_then(|d| d.seq).map(|n| n.to_string()))),
+            ("COLO_OFFSET", text(divergence.and_then(|d| d.offset).map(|n| n.to_string()))),
+            ("COLO_PRIMARY", text(divergence.map(|d| Hex(&d.primary).to_string()))),
+            ("COLO_SECONDARY", text(divergence.map(|d| Hex(&d.secondary).to_string()))),
+        ];
+        Group::spawn(&self.command, environment)
     }
 
     async fn run(&self, taken: &Taken) -> &'static str {
-        let mut group = match self.spawn(taken) {
+        let group = match self.spawn(taken) {
             Ok(group) => group,
             Err(error) => {
                 warn!("checkpoint command cannot be started: {error}");
                 return "failed";
             }
         };
-        match tokio::time::timeout(self.limit, group.0.wait()).await {
-            Ok(Ok(status)) if status.success() => {
+        match group.wait(self.limit).await {
+            Ended::Status(status) if status.success() => {
                 info!("checkpoint command for {} done", taken.request.kind);
                 "ok"
             }
-            Ok(Ok(status)) => {
+            Ended::Status(status) => {
                 warn!("checkpoint command for {} ended with {status}", taken.request.kind);
                 "failed"
             }
-            Ok(Err(error)) => {
+            Ended::Lost(error) => {
                 warn!("checkpoint command is lost: {error}");
                 "failed"
             }
-            Err(_) => {
+            Ended::TimedOut => {
                 warn!("checkpoint command killed after {:?}", self.limit);
                 "timeout"
             }
-        }
-    }
-}
-
-/// A command's process group, killed on drop while the command has not been reaped.
-struct Group(Child);
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        let group = self.0.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        if let Some(group) = group {
-            // It may end at this very moment; the runtime reaps it either way.
-            let _ = kill_process_group(group, Signal::KILL);
         }
     }
 }

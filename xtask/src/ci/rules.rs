@@ -19,6 +19,8 @@ const CORE: &[&str] = &[
     "colo-user/src/wire",
     "colo-user/src/compare",
     "colo-user/src/translate",
+    "colo-user/src/announce",
+    "colo-user/src/failover",
     "colo-user/src/watchdog",
     "colo-user/src/epoch",
 ];

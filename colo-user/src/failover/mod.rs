@@ -1,0 +1,363 @@
+//! Who goes on alone, and how: one machine per role. No I/O, no clock: what happened and `now` in, [`Order`]s out.
+//!
+//! A lost link and a lost host look the same from either end. So nobody goes on by its own opinion: both ask a judge
+//! ([`crate::judge`]), which says yes to at most one side in a *term*, the life of one protection. Until then the primary
+//! lets nothing out and loses nothing, and the secondary stays closed.
+//!
+//! ```text
+//! primary      passing ──first cut──▶ protected ◀──checkpoint── holding ◀──▶ (link back)
+//!                 ▲                       │ peer lost, COLO left,  ▲│ grace over
+//!                 │                       │ checkpoint overdue     │▼
+//!                 │                       └───────────▶ holding ─▶ asking ──no──▶ closed
+//!                 │ a new secondary                                  │yes
+//!               alone ◀──the guest runs── taking-over ◀──────────────┘
+//!              own VM gone or frozen, peer took over: closed, from anywhere but alone
+//!
+//! secondary    closed ──state loaded, in sync──▶ protected ──peer lost──▶ holding
+//!                                                   │ primary is closed     │ its lease is over
+//!                                                   └───────▶ asking ◀──────┘
+//!              alone ◀──the guest runs── taking-over ◀──yes──┘ └──no──▶ closed
+//! ```
+//!
+//! # Why never two
+//!
+//! * The primary lets output out only in *protected*, while its lease lasts: until `lease` after it said the last
+//!   thing that the secondary confirms to have heard. The secondary asks only `lease` and a margin after the last thing that it
+//!   heard. By then the primary has stopped by itself, be it cut off, frozen or dead. A primary that says `closed` has
+//!   dropped what it held before it said so.
+//! * The secondary asks only if it has loaded a state in this term. What the primary said since is either what the secondary
+//!   has said as well, or was never let out.
+//! * A side that has asked stays bound: an answer may be on its way, or lost. It meets its peer again only in another
+//!   term, which the primary draws. The old one ends for the secondary when it loads a state of the new one: until then it may
+//!   still get its yes, and takes over in the old state. It ends for the primary when it knows of that load; if the primary is alone
+//!   before that, but after the cut, it needs a yes in both. So nobody gives a right up for a promise, and whoever has the old
+//!   term's no is followed by a peer that has the old term or the new.
+//!
+//! By file: [`primary`] and [`secondary`] are the machines, [`takeover`] is what they say to their QEMU when they go on
+//! alone, [`watch`] tells a frozen QEMU, [`memory`] is what an agent must know when it is started again.
+
+pub mod memory;
+pub mod primary;
+pub mod secondary;
+pub mod takeover;
+pub mod watch;
+
+pub use memory::Memory;
+pub use primary::Primary;
+pub use secondary::Secondary;
+pub use watch::Watch;
+
+use crate::judge::Claimant;
+use crate::mono::Mono;
+use crate::qmp::command::Call;
+use crate::qmp::{ColoMode, MigrationStatus, Snapshot};
+use std::fmt;
+use std::time::Duration;
+use takeover::Step;
+
+/// A judge that has given no answer is asked again after this time.
+pub const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// A link that broke may come back in this time before the primary asks the judge.
+pub const GRACE: Duration = Duration::from_secs(1);
+
+/// What a side does: a word of `colo status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Standing {
+    /// Primary: there is no pair, output leaves at once.
+    Passing,
+    /// The other side could go on in this one's place.
+    Protected,
+    /// Nothing leaves, and nothing is lost. Secondary: nothing leaves, and the primary may still be there.
+    Holding,
+    /// As above, and the judge was asked.
+    Asking,
+    /// The judge said yes, and the VM is being told.
+    TakingOver,
+    /// This side is the service, without a second.
+    Alone,
+    /// Nothing leaves and nothing will. Secondary: nor could it.
+    Closed,
+}
+
+impl Standing {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Passing,
+        Self::Protected,
+        Self::Holding,
+        Self::Asking,
+        Self::TakingOver,
+        Self::Alone,
+        Self::Closed,
+    ];
+
+    /// The word, an interface.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Passing => "passing",
+            Self::Protected => "protected",
+            Self::Holding => "holding",
+            Self::Asking => "asking",
+            Self::TakingOver => "taking-over",
+            Self::Alone => "alone",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// Why a side stands where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Its QEMU has not said yet where the VM is.
+    Unknown,
+    /// The VM never was in COLO.
+    Fresh,
+    /// The agents have met and the secondary owns a state.
+    InSync,
+    /// The peer is there; the secondary does not own a state of this term, or not one since the peer came back.
+    AwaitsCheckpoint,
+    /// The link broke.
+    PeerLost,
+    /// The link stands and nothing comes.
+    PeerSilent,
+    /// The peer's agent ended.
+    PeerLeft,
+    /// The peer says that its VM is gone or frozen.
+    PeerVmGone,
+    /// The primary says that it is closed.
+    PeerClosed,
+    /// The peer goes on alone.
+    PeerTookOver,
+    /// This side's QEMU has left COLO.
+    LeftColo,
+    /// The VM was stopped for a checkpoint and does not run again.
+    CheckpointOverdue,
+    /// This side's QEMU is gone.
+    VmGone,
+    /// This side's QEMU does not answer.
+    VmFrozen,
+    /// The agent was started on a VM that is, or was, in COLO.
+    AgentRestarted,
+    /// The agent does not know which term to ask for.
+    TermUnknown,
+    /// There is no judge to ask.
+    NoJudge,
+    /// The judge gives no answer.
+    JudgeSilent,
+    /// The judge says that the other side goes on.
+    JudgeSaidNo,
+    /// The judge said yes to this side.
+    JudgeSaidYes,
+    /// The VM is the other side of its pair.
+    WrongRole,
+}
+
+impl Why {
+    /// All of them.
+    pub const ALL: [Self; 21] = [
+        Self::Unknown,
+        Self::Fresh,
+        Self::InSync,
+        Self::AwaitsCheckpoint,
+        Self::PeerLost,
+        Self::PeerSilent,
+        Self::PeerLeft,
+        Self::PeerVmGone,
+        Self::PeerClosed,
+        Self::PeerTookOver,
+        Self::LeftColo,
+        Self::CheckpointOverdue,
+        Self::VmGone,
+        Self::VmFrozen,
+        Self::AgentRestarted,
+        Self::TermUnknown,
+        Self::NoJudge,
+        Self::JudgeSilent,
+        Self::JudgeSaidNo,
+        Self::JudgeSaidYes,
+        Self::WrongRole,
+    ];
+
+    /// The text in status and log, an interface.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Unknown => "vm not known yet",
+            Self::Fresh => "never in COLO",
+            Self::InSync => "in sync",
+            Self::AwaitsCheckpoint => "awaits a checkpoint",
+            Self::PeerLost => "peer lost",
+            Self::PeerSilent => "peer silent",
+            Self::PeerLeft => "peer left",
+            Self::PeerVmGone => "peer's vm gone",
+            Self::PeerClosed => "peer closed",
+            Self::PeerTookOver => "peer took over",
+            Self::LeftColo => "left COLO",
+            Self::CheckpointOverdue => "checkpoint overdue",
+            Self::VmGone => "vm gone",
+            Self::VmFrozen => "vm frozen",
+            Self::AgentRestarted => "agent restarted",
+            Self::TermUnknown => "term unknown",
+            Self::NoJudge => "no judge",
+            Self::JudgeSilent => "judge silent",
+            Self::JudgeSaidNo => "judge said no",
+            Self::JudgeSaidYes => "judge said yes",
+            Self::WrongRole => "vm in the other role",
+        }
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
+/// How the peer was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// The link broke, or was closed for what came over it.
+    Link,
+    /// The link stands and nothing came for the time limit.
+    Silent,
+    /// Its agent said goodbye, for this reason.
+    Bye(Parting),
+}
+
+/// Why an agent closes the link, as far as it decides who may go on alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parting {
+    /// Primary: it is closed, and all that it held is dropped.
+    Closed,
+    /// Secondary: its VM is gone or frozen.
+    VmGone,
+    /// It goes on alone.
+    TookOver,
+    /// Secondary: it does not join a term in which it has asked the judge.
+    Refused,
+    /// For any other reason.
+    Left,
+}
+
+impl Loss {
+    const fn why(self) -> Why {
+        match self {
+            Self::Link => Why::PeerLost,
+            Self::Silent => Why::PeerSilent,
+            Self::Bye(Parting::Closed) => Why::PeerClosed,
+            Self::Bye(Parting::VmGone) => Why::PeerVmGone,
+            Self::Bye(Parting::TookOver) => Why::PeerTookOver,
+            Self::Bye(_) => Why::PeerLeft,
+        }
+    }
+}
+
+/// What is wrong with this side's own VM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// Its QEMU is gone, or the guest is off.
+    Gone,
+    /// Its QEMU does not answer.
+    Frozen,
+    /// It was stopped for a checkpoint and does not run again in time.
+    Stuck,
+    /// QEMU has left COLO.
+    LeftColo,
+}
+
+/// Where a VM is when an agent first looks, as far as it decides who may speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Past {
+    /// It never was in COLO.
+    Fresh,
+    /// It is the primary of a pair.
+    Primary,
+    /// It is the secondary of a pair.
+    Secondary,
+    /// It was in COLO once, on either side, and is no more.
+    Was,
+}
+
+impl Past {
+    /// What a look at QEMU says.
+    #[must_use]
+    pub fn of(snapshot: &Snapshot) -> Self {
+        match (snapshot.colo.mode, snapshot.colo.last_mode) {
+            (ColoMode::Primary, _) => Self::Primary,
+            (ColoMode::Secondary, _) => Self::Secondary,
+            _ if snapshot.migration == Some(MigrationStatus::Colo) => Self::Primary,
+            (_, ColoMode::Primary | ColoMode::Secondary) => Self::Was,
+            _ => Self::Fresh,
+        }
+    }
+}
+
+/// What the shell has to do, in this order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Order {
+    /// From here on nothing leaves, and nothing is lost.
+    Hold,
+    /// What was decided meanwhile is carried out, in order; from here on it leaves as the comparator says.
+    Resume,
+    /// All that is held is dropped, and nothing leaves or enters any more.
+    Shut,
+    /// Primary: all that is held leaves in order, then everything goes straight through.
+    Open,
+    /// Primary: nothing goes straight through any more, what the guest says is taken and leaves as the comparator says.
+    Guard,
+    /// Secondary: the guest is the service: it gets the input withheld from it, its translation goes into the kernel and
+    /// stays there, what it said and the client may lack leaves first, then everything goes straight through; announce it.
+    TakeOver,
+    /// Ask the judge.
+    Ask {
+        /// In which term.
+        term: u64,
+        /// As whom.
+        claimant: Claimant,
+    },
+    /// Give QEMU a command; how it ended goes to `done` with the step.
+    Command(Step, Call),
+    /// Close the link with this reason, if there is a link.
+    Bye(Parting),
+    /// Keep this over restarts of the agent, before anything that follows.
+    Remember(Memory),
+}
+
+/// What both machines are told once.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Whether there is a judge, or none is needed.
+    pub judged: bool,
+    /// A guest must run in this time after a takeover was ordered.
+    pub vm_limit: Duration,
+    /// Primary: a peer that has not answered for this long is silent, and output stops.
+    pub lease: Duration,
+    /// What to tell QEMU before it goes on alone, in order: what the disk needs.
+    pub before: Vec<Call>,
+}
+
+impl Config {
+    /// How much later than the end of the primary's lease the secondary asks: clocks that run at different rates, and a
+    /// start for the primary where both are alive.
+    #[must_use]
+    pub fn margin(lease: Duration) -> Duration {
+        (lease / 4).max(Duration::from_millis(250))
+    }
+}
+
+/// A question to the judge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Question {
+    /// Set once there was no answer: when to ask again.
+    again: Option<Mono>,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,346 @@
+//! The primary's side: see the module above.
+
+use super::takeover::{Step, Takeover};
+use super::{ASK_AGAIN, Config, GRACE, Loss, Memory, Order, Parting, Past, Question, Standing, Trouble, Why};
+use crate::judge::{Answer, Claimant};
+use crate::mono::Mono;
+use crate::qmp::Failure;
+use serde_json::Value;
+
+/// A term that the agents join.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Next {
+    term: u64,
+    /// A cut was begun in it: the secondary may own a state of it.
+    cut: bool,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    /// Where the VM is has not been said.
+    Unknown,
+    Passing,
+    Protected,
+    /// Until `ask_at`, if ever; `None` while the peer is there and a checkpoint is awaited, or nobody can be asked.
+    Holding {
+        ask_at: Option<Mono>,
+    },
+    Asking(Question),
+    TakingOver(Takeover),
+    Alone,
+    Closed,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Primary {
+    config: Config,
+    state: State,
+    why: Why,
+    claimant: Claimant,
+    /// The term of the state that the secondary owns for sure.
+    term: Option<u64>,
+    /// The one that replaces it once the secondary owns a state of it.
+    next: Option<Next>,
+    /// The judge was asked in `term`, or the secondary has asked: the agents meet again in another one only.
+    spent: bool,
+    /// The peer answers in the session.
+    joined: bool,
+    kept: Option<Memory>,
+}
+
+impl Primary {
+    /// A primary that knows nothing yet: nothing leaves. `claimant` is who it is to the judge; `kept` is what an agent
+    /// before it remembered.
+    pub fn new(config: Config, claimant: Claimant, kept: Option<Memory>, out: &mut Vec<Order>) -> Self {
+        out.push(Order::Hold);
+        let (state, why) = (State::Unknown, Why::Unknown);
+        Self { config, state, why, claimant, term: None, next: None, spent: false, joined: false, kept }
+    }
+
+    /// What this side does.
+    #[must_use]
+    pub const fn standing(&self) -> Standing {
+        match self.state {
+            State::Passing => Standing::Passing,
+            State::Protected => Standing::Protected,
+            State::Unknown | State::Holding { .. } => Standing::Holding,
+            State::Asking(_) => Standing::Asking,
+            State::TakingOver(_) => Standing::TakingOver,
+            State::Alone => Standing::Alone,
+            State::Closed => Standing::Closed,
+        }
+    }
+
+    /// Why.
+    #[must_use]
+    pub const fn why(&self) -> Why {
+        self.why
+    }
+
+    /// The term of this protection, if there is one.
+    #[must_use]
+    pub const fn term(&self) -> Option<u64> {
+        self.term
+    }
+
+    /// The monitor has said where the VM is: at the start, or after the monitor was lost.
+    pub fn placed(&mut self, now: Mono, past: Past, out: &mut Vec<Order>) {
+        if !matches!(self.state, State::Unknown) {
+            return;
+        }
+        let kept = self.kept.take().filter(|_| past != Past::Fresh);
+        if let Some(kept) = kept {
+            (self.term, self.claimant) = (Some(kept.term), kept.claimant);
+            self.next = kept.next.map(|term| Next { term, cut: true });
+        }
+        let stood = kept.map(|kept| kept.standing);
+        self.spent = matches!(stood, Some(Standing::Asking | Standing::TakingOver));
+        match (past, stood) {
+            (Past::Fresh, _) => {
+                (self.state, self.why) = (State::Passing, Why::Fresh);
+                out.push(Order::Resume);
+            }
+            (Past::Secondary, _) => self.close(Why::WrongRole, out),
+            (_, Some(Standing::Closed)) => self.close(Why::AgentRestarted, out),
+            // It is the service, and the judge never takes a yes back.
+            (Past::Was, Some(Standing::Alone)) => self.alone(out),
+            (Past::Primary, Some(Standing::Protected | Standing::Holding)) => {
+                // The peer may be seeking this side as well.
+                self.hold(Some(now + self.config.lease), Why::AgentRestarted, out);
+            }
+            (Past::Primary | Past::Was, _) => self.hold(Some(now), Why::AgentRestarted, out),
+        }
+    }
+
+    /// A session begins: the term to begin it with, `fresh` unless the old one goes on. None if there can be no session.
+    pub fn session(&mut self, fresh: u64, out: &mut Vec<Order>) -> Option<u64> {
+        self.joined = false;
+        match self.state {
+            State::Closed => {
+                out.push(Order::Bye(Parting::Closed));
+                return None;
+            }
+            State::Unknown => {
+                // Which term to offer is known when the VM is.
+                out.push(Order::Bye(Parting::Left));
+                return None;
+            }
+            State::TakingOver(_) => {
+                out.push(Order::Bye(Parting::TookOver));
+                return None;
+            }
+            State::Alone => {
+                // A new secondary, for a new protection.
+                (self.state, self.why) = (State::Passing, Why::JudgeSaidYes);
+                (self.term, self.spent) = (None, false);
+                out.push(Order::Guard);
+            }
+            State::Passing | State::Protected | State::Holding { .. } | State::Asking(_) => {}
+        }
+        match (self.next, self.term) {
+            (Some(next), _) => Some(next.term),
+            (None, Some(term)) if !self.spent => Some(term),
+            _ => {
+                self.next = Some(Next { term: fresh, cut: false });
+                Some(fresh)
+            }
+        }
+    }
+
+    /// The peer has heard the session's beginning, and answers.
+    pub fn in_sync(&mut self, out: &mut Vec<Order>) {
+        if self.next.is_none() && self.spent {
+            // Asked while the session was being begun: the answer still counts.
+            out.push(Order::Bye(Parting::Left));
+            return;
+        }
+        self.joined = true;
+        if matches!(self.state, State::Holding { .. }) {
+            (self.state, self.why) = (State::Holding { ask_at: None }, Why::AwaitsCheckpoint);
+        }
+    }
+
+    /// A cut begins: from here on the secondary may own a state of the session's term.
+    pub fn cut(&mut self, out: &mut Vec<Order>) {
+        if !self.joined {
+            return;
+        }
+        if matches!(self.state, State::Passing) {
+            self.term = self.next.take().map(|next| next.term).or(self.term);
+            (self.state, self.why) = (State::Protected, Why::AwaitsCheckpoint);
+            self.remember(Standing::Protected, out);
+        } else if let Some(next) = &mut self.next
+            && !std::mem::replace(&mut next.cut, true)
+        {
+            self.remember(self.standing(), out);
+        }
+    }
+
+    /// The secondary owns the state: what is of it leaves.
+    pub fn owned(&mut self, out: &mut Vec<Order>) {
+        if !self.joined {
+            return;
+        }
+        match self.state {
+            State::Protected => self.why = Why::InSync,
+            // It was asked about a term that is over: neither side listens to the answer.
+            State::Holding { .. } | State::Asking(_) if self.next.is_some() || !self.spent => {
+                if let Some(next) = self.next.take() {
+                    (self.term, self.spent) = (Some(next.term), false);
+                }
+                (self.state, self.why) = (State::Protected, Why::InSync);
+                self.remember(Standing::Protected, out);
+                out.push(Order::Resume);
+            }
+            // The pair is well again, and the judge has not answered: they meet again in another term.
+            State::Asking(Question { again: Some(_) }) => out.push(Order::Bye(Parting::Left)),
+            _ => {}
+        }
+    }
+
+    /// The peer is lost.
+    pub fn lost(&mut self, now: Mono, loss: Loss, out: &mut Vec<Order>) {
+        self.joined = false;
+        self.next = self.next.filter(|next| next.cut);
+        if matches!(self.state, State::Unknown | State::TakingOver(_) | State::Alone | State::Closed) {
+            return;
+        }
+        match loss {
+            // Also to a VM that was started anew beside a secondary that serves.
+            Loss::Bye(Parting::TookOver) => return self.close(Why::PeerTookOver, out),
+            Loss::Bye(Parting::Refused) => self.spent = true,
+            _ => {}
+        }
+        match self.state {
+            State::Protected | State::Holding { .. } => {
+                let grace = match loss {
+                    Loss::Link | Loss::Bye(Parting::Refused) => GRACE.min(self.config.lease / 2),
+                    Loss::Silent | Loss::Bye(_) => std::time::Duration::ZERO,
+                };
+                self.hold(Some(now + grace), loss.why(), out);
+            }
+            _ => {}
+        }
+    }
+
+    /// Something is wrong with the own VM.
+    pub fn trouble(&mut self, now: Mono, trouble: Trouble, out: &mut Vec<Order>) {
+        match (trouble, &self.state) {
+            (_, State::Unknown | State::Alone | State::Closed) | (Trouble::Frozen, State::TakingOver(_)) => {}
+            // Another may be started there.
+            (Trouble::Gone, State::Passing) => {
+                (self.state, self.why) = (State::Unknown, Why::Unknown);
+                out.push(Order::Hold);
+            }
+            (_, State::Passing) => {}
+            (Trouble::Gone, _) => self.close(Why::VmGone, out),
+            (Trouble::Frozen, _) => self.close(Why::VmFrozen, out),
+            (Trouble::Stuck, State::Protected) => self.hold(Some(now), Why::CheckpointOverdue, out),
+            (Trouble::LeftColo, State::Protected | State::Holding { ask_at: None }) => {
+                self.hold(Some(now), Why::LeftColo, out);
+            }
+            (Trouble::Stuck | Trouble::LeftColo, _) => {}
+        }
+    }
+
+    /// The judge has answered in `term`.
+    pub fn answer(&mut self, now: Mono, term: u64, answer: &Answer, out: &mut Vec<Order>) {
+        if self.term != Some(term) || !matches!(self.state, State::Asking(_)) {
+            return;
+        }
+        match answer {
+            Answer::Yes => match self.next.take().filter(|next| next.cut) {
+                // The other side has lost the old term for good, and may have the new one.
+                Some(next) => {
+                    self.term = Some(next.term);
+                    self.ask(out);
+                }
+                None => {
+                    self.why = Why::JudgeSaidYes;
+                    self.remember(Standing::TakingOver, out);
+                    out.push(Order::Bye(Parting::TookOver));
+                    let before = self.config.before.clone();
+                    self.state = State::TakingOver(Takeover::begin(now, before, self.config.vm_limit, out));
+                }
+            },
+            // The other side goes on, in this term or in the next.
+            Answer::No(_) => self.close(Why::JudgeSaidNo, out),
+            Answer::None(_) => {
+                self.why = Why::JudgeSilent;
+                self.state = State::Asking(Question { again: Some(now + ASK_AGAIN) });
+            }
+        }
+    }
+
+    /// A command of [`Order::Command`] is over.
+    pub fn done(&mut self, now: Mono, step: Step, outcome: &Result<Value, Failure>, out: &mut Vec<Order>) {
+        if let State::TakingOver(takeover) = &mut self.state
+            && takeover.done(now, step, outcome, out)
+        {
+            self.alone(out);
+        }
+    }
+
+    /// Time passes.
+    pub fn tick(&mut self, now: Mono, out: &mut Vec<Order>) {
+        match &mut self.state {
+            State::Holding { ask_at: Some(at) } if now >= *at => self.ask(out),
+            State::Asking(Question { again: Some(at) }) if now >= *at => self.ask(out),
+            State::TakingOver(takeover) => takeover.tick(now, out),
+            _ => {}
+        }
+    }
+
+    /// When [`Self::tick`] has something to do.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Mono> {
+        match &self.state {
+            State::Holding { ask_at } => *ask_at,
+            State::Asking(question) => question.again,
+            State::TakingOver(takeover) => Some(takeover.next_deadline()),
+            _ => None,
+        }
+    }
+
+    fn hold(&mut self, ask_at: Option<Mono>, why: Why, out: &mut Vec<Order>) {
+        self.why = why;
+        self.state = State::Holding { ask_at };
+        out.push(Order::Hold);
+    }
+
+    fn ask(&mut self, out: &mut Vec<Order>) {
+        let Some(term) = self.term.filter(|_| self.config.judged) else {
+            self.why = if self.config.judged { Why::TermUnknown } else { Why::NoJudge };
+            self.state = State::Holding { ask_at: None };
+            return;
+        };
+        self.spent = true;
+        self.state = State::Asking(Question { again: None });
+        self.remember(Standing::Asking, out);
+        out.push(Order::Ask { term, claimant: self.claimant });
+    }
+
+    fn alone(&mut self, out: &mut Vec<Order>) {
+        (self.state, self.why) = (State::Alone, Why::JudgeSaidYes);
+        self.remember(Standing::Alone, out);
+        out.push(Order::Open);
+    }
+
+    fn close(&mut self, why: Why, out: &mut Vec<Order>) {
+        (self.state, self.why) = (State::Closed, why);
+        out.push(Order::Shut);
+        self.remember(Standing::Closed, out);
+        out.push(Order::Bye(Parting::Closed));
+    }
+
+    fn remember(&self, standing: Standing, out: &mut Vec<Order>) {
+        if let Some(term) = self.term {
+            let next = self.next.filter(|next| next.cut).map(|next| next.term);
+            out.push(Order::Remember(Memory { term, next, claimant: self.claimant, standing }));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,425 @@
+use super::*;
+use serde_json::json;
+use std::time::Duration;
+
+const LEASE: Duration = Duration::from_secs(5);
+
+fn at(millis: u64) -> Mono {
+    Mono::from_millis(millis)
+}
+
+fn config() -> Config {
+    Config { judged: true, vm_limit: Duration::from_secs(2), lease: LEASE, before: Vec::new() }
+}
+
+fn memory(standing: Standing) -> Memory {
+    Memory { term: 1, next: None, claimant: Claimant([7; 16]), standing }
+}
+
+/// A machine and what it ordered since the last look; the memory apart.
+struct Rig {
+    machine: Primary,
+    out: Vec<Order>,
+    kept: Option<Memory>,
+}
+
+impl Rig {
+    fn new(config: Config, past: Past, kept: Option<Memory>) -> Self {
+        let mut out = Vec::new();
+        let machine = Primary::new(config, Claimant([7; 16]), kept, &mut out);
+        assert_eq!(out, [Order::Hold], "nothing leaves before the VM is known");
+        let mut rig = Self { machine, out: Vec::new(), kept };
+        rig.machine.placed(at(0), past, &mut rig.out);
+        rig
+    }
+
+    /// In term 1, protected.
+    fn protected(config: Config) -> Self {
+        let mut rig = Self::new(config, Past::Fresh, None);
+        assert_eq!(rig.orders(), [Order::Resume]);
+        assert_eq!(rig.standing(), (Standing::Passing, Why::Fresh));
+        rig.joined(1, 1);
+        rig.machine.cut(&mut rig.out);
+        assert_eq!(rig.standing(), (Standing::Protected, Why::AwaitsCheckpoint));
+        rig.machine.owned(&mut rig.out);
+        assert_eq!(rig.standing(), (Standing::Protected, Why::InSync));
+        assert!(rig.orders().is_empty());
+        assert_eq!(rig.kept, Some(memory(Standing::Protected)));
+        rig
+    }
+
+    fn orders(&mut self) -> Vec<Order> {
+        let (memory, rest): (Vec<_>, Vec<_>) =
+            self.out.drain(..).partition(|order| matches!(order, Order::Remember(_)));
+        for order in memory {
+            let Order::Remember(memory) = order else { unreachable!() };
+            self.kept = Some(memory);
+        }
+        rest
+    }
+
+    fn standing(&self) -> (Standing, Why) {
+        (self.machine.standing(), self.machine.why())
+    }
+
+    /// A session in which the peer answers; `fresh` is drawn, `expected` offered.
+    fn joined(&mut self, fresh: u64, expected: u64) {
+        assert_eq!(self.machine.session(fresh, &mut self.out), Some(expected));
+        self.machine.in_sync(&mut self.out);
+    }
+
+    /// A checkpoint in that session, to its end.
+    fn checkpoint(&mut self, expected: u64) {
+        self.machine.cut(&mut self.out);
+        self.machine.owned(&mut self.out);
+        assert_eq!(self.machine.term(), Some(expected));
+        assert_eq!(self.standing(), (Standing::Protected, Why::InSync));
+    }
+
+    fn lost(&mut self, now: u64, loss: Loss) {
+        self.machine.lost(at(now), loss, &mut self.out);
+    }
+
+    fn tick(&mut self, now: u64) {
+        if self.machine.next_deadline().is_some_and(|deadline| deadline <= at(now)) {
+            self.machine.tick(at(now), &mut self.out);
+        }
+    }
+
+    fn asks(&mut self, term: u64) {
+        let orders = self.orders();
+        assert_eq!(orders.last(), Some(&Order::Ask { term, claimant: Claimant([7; 16]) }), "{orders:?}");
+        assert_eq!(self.machine.standing(), Standing::Asking);
+        assert_eq!(self.kept.map(|kept| kept.standing), Some(Standing::Asking), "it may have the yes by now");
+    }
+
+    fn answer(&mut self, now: u64, term: u64, answer: Answer) {
+        self.machine.answer(at(now), term, &answer, &mut self.out);
+    }
+
+    /// After a yes: what is said to QEMU until its guest runs, and the end.
+    fn goes_alone(&mut self, now: u64) {
+        let orders = self.orders();
+        assert!(matches!(
+            &orders[..],
+            [Order::Bye(Parting::TookOver), Order::Command(Step::LostHeartbeat, _)]
+        ));
+        assert_eq!(self.standing(), (Standing::TakingOver, Why::JudgeSaidYes));
+        for (step, value) in [
+            (Step::LostHeartbeat, json!({})),
+            (Step::Mode, json!({ "mode": "none", "last-mode": "primary" })),
+            (Step::Runs, json!({ "running": true, "status": "running" })),
+        ] {
+            assert_eq!(self.machine.standing(), Standing::TakingOver);
+            self.machine.done(at(now), step, &Ok(value), &mut self.out);
+        }
+        assert_eq!(self.orders().last(), Some(&Order::Open));
+        assert_eq!(self.standing(), (Standing::Alone, Why::JudgeSaidYes));
+        assert_eq!(self.kept, Some(memory(Standing::Alone)));
+    }
+
+    fn closed(&mut self, why: Why) {
+        assert_eq!(self.orders(), [Order::Shut, Order::Bye(Parting::Closed)]);
+        assert_eq!(self.standing(), (Standing::Closed, why));
+        assert_eq!(self.machine.next_deadline(), None);
+    }
+}
+
+#[test]
+fn a_lost_link_has_a_grace_and_then_the_judge_decides() {
+    let mut rig = Rig::protected(config());
+    rig.lost(10_000, Loss::Link);
+    assert_eq!(rig.orders(), [Order::Hold]);
+    assert_eq!(rig.standing(), (Standing::Holding, Why::PeerLost));
+    rig.tick(10_999);
+    assert!(rig.orders().is_empty());
+    rig.tick(11_000);
+    rig.asks(1);
+    rig.answer(11_010, 1, Answer::Yes);
+    rig.goes_alone(11_020);
+}
+
+#[test]
+fn no_means_closed_for_good() {
+    let mut rig = Rig::protected(config());
+    rig.lost(10_000, Loss::Silent);
+    rig.tick(10_000);
+    rig.asks(1);
+    rig.answer(10_010, 1, Answer::No("the other".into()));
+    rig.closed(Why::JudgeSaidNo);
+    assert_eq!(rig.machine.session(2, &mut rig.out), None);
+    assert_eq!(rig.orders(), [Order::Bye(Parting::Closed)]);
+    rig.machine.placed(at(20_000), Past::Fresh, &mut rig.out);
+    rig.answer(20_000, 1, Answer::Yes);
+    assert!(rig.orders().is_empty());
+    assert_eq!(rig.kept, Some(memory(Standing::Closed)));
+}
+
+#[test]
+fn no_answer_means_holding_on_and_asking_again() {
+    let mut rig = Rig::protected(config());
+    rig.lost(10_000, Loss::Bye(Parting::VmGone));
+    rig.tick(10_000);
+    for round in 0..20 {
+        let now = 10_000 + round * 1000;
+        rig.tick(now);
+        rig.asks(1);
+        rig.answer(now, 1, Answer::None("away".into()));
+        assert_eq!(rig.standing(), (Standing::Asking, Why::JudgeSilent));
+        assert!(rig.orders().is_empty(), "nothing is released");
+        rig.tick(now + 999);
+        assert!(rig.orders().is_empty());
+    }
+    rig.tick(30_000);
+    rig.asks(1);
+    rig.answer(30_000, 1, Answer::Yes);
+    rig.goes_alone(30_010);
+}
+
+#[test]
+fn without_a_judge_it_holds_and_an_unknown_term_cannot_be_asked_for() {
+    let mut rig = Rig::protected(Config { judged: false, ..config() });
+    rig.lost(10_000, Loss::Silent);
+    rig.tick(10_000);
+    assert_eq!(rig.orders(), [Order::Hold]);
+    assert_eq!((rig.standing(), rig.machine.next_deadline()), ((Standing::Holding, Why::NoJudge), None));
+    rig.joined(2, 1);
+    rig.machine.owned(&mut rig.out);
+    assert_eq!(rig.orders(), [Order::Resume]);
+
+    let mut rig = Rig::new(config(), Past::Primary, None);
+    rig.tick(0);
+    assert_eq!(rig.orders(), [Order::Hold]);
+    assert_eq!(rig.standing(), (Standing::Holding, Why::TermUnknown));
+}
+
+#[test]
+fn a_short_loss_goes_on_in_the_same_term_after_a_checkpoint() {
+    let mut rig = Rig::protected(config());
+    rig.lost(10_000, Loss::Link);
+    rig.joined(2, 1);
+    assert_eq!(rig.orders(), [Order::Hold], "held stays held");
+    assert_eq!(rig.standing(), (Standing::Holding, Why::AwaitsCheckpoint));
+    rig.tick(60_000);
+    assert!(rig.orders().is_empty(), "it asks for nothing while the peer is there");
+    rig.machine.owned(&mut rig.out);
+    assert_eq!(rig.orders(), [Order::Resume]);
+    assert_eq!(rig.standing(), (Standing::Protected, Why::InSync));
+}
+
+/// A rig that has asked in term 1, and whose peer is back in term 2.
+fn asked_and_joined() -> Rig {
+    let mut rig = Rig::protected(config());
+    rig.lost(10_000, Loss::Silent);
+    rig.tick(10_000);
+    rig.asks(1);
+    rig.joined(2, 2);
+    assert_eq!(rig.machine.standing(), Standing::Asking, "the old term is good until there is a new state");
+    rig
+}
+
+#[test]
+fn after_a_question_the_agents_meet_in_another_term() {
+    let mut rig = asked_and_joined();
+    rig.checkpoint(2);
+    assert_eq!(rig.orders(), [Order::Resume]);
+    rig.answer(12_000, 1, Answer::Yes);
+    rig.answer(12_000, 1, Answer::No("late".into()));
+    assert!(rig.orders().is_empty(), "nobody listens to the old term");
+    // The secondary has asked in term 2.
+    rig.lost(20_000, Loss::Bye(Parting::Refused));
+    rig.joined(3, 3);
+    rig.checkpoint(3);
+}
+
+#[test]
+fn before_the_cut_an_answer_of_the_old_term_counts() {
+    let mut rig = asked_and_joined();
+    rig.answer(10_100, 1, Answer::Yes);
+    rig.goes_alone(10_110);
+    let mut rig = asked_and_joined();
+    rig.answer(10_100, 1, Answer::No("the other".into()));
+    rig.closed(Why::JudgeSaidNo);
+}
+
+#[test]
+fn after_the_cut_it_takes_a_yes_in_both_terms() {
+    let cut = || {
+        let mut rig = asked_and_joined();
+        rig.machine.cut(&mut rig.out);
+        rig.orders();
+        assert_eq!(rig.kept, Some(Memory { next: Some(2), ..memory(Standing::Asking) }));
+        rig.lost(10_500, Loss::Link);
+        rig.answer(10_600, 1, Answer::Yes);
+        assert_eq!(rig.machine.standing(), Standing::Asking);
+        rig.asks(2);
+        rig
+    };
+    let mut rig = cut();
+    rig.answer(10_700, 2, Answer::Yes);
+    assert_eq!(rig.machine.standing(), Standing::TakingOver);
+    let mut rig = cut();
+    rig.answer(10_700, 2, Answer::No("the other has loaded".into()));
+    rig.closed(Why::JudgeSaidNo);
+    // Also when the agent is started again in between.
+    let kept = Memory { next: Some(2), ..memory(Standing::Asking) };
+    let mut rig = Rig::new(config(), Past::Primary, Some(kept));
+    rig.tick(0);
+    rig.asks(1);
+    rig.answer(10, 1, Answer::Yes);
+    rig.asks(2);
+    // A session that comes before the answer goes on in the new term.
+    let mut rig = Rig::new(config(), Past::Primary, Some(kept));
+    rig.joined(9, 2);
+}
+
+#[test]
+fn a_question_while_the_session_is_begun_ends_the_session() {
+    let mut rig = Rig::protected(config());
+    rig.lost(10_000, Loss::Link);
+    assert_eq!(rig.machine.session(2, &mut rig.out), Some(1));
+    rig.tick(11_000);
+    rig.asks(1);
+    rig.machine.in_sync(&mut rig.out);
+    assert_eq!(rig.orders(), [Order::Bye(Parting::Left)]);
+    rig.lost(11_010, Loss::Link);
+    assert_eq!(rig.machine.standing(), Standing::Asking);
+    rig.joined(3, 3);
+}
+
+#[test]
+fn leaving_colo_and_an_overdue_checkpoint_go_to_the_judge_at_once() {
+    for (trouble, why) in [(Trouble::LeftColo, Why::LeftColo), (Trouble::Stuck, Why::CheckpointOverdue)] {
+        let mut rig = Rig::protected(config());
+        rig.machine.trouble(at(10_000), trouble, &mut rig.out);
+        assert_eq!(rig.standing(), (Standing::Holding, why));
+        rig.tick(10_000);
+        rig.asks(1);
+        rig.machine.trouble(at(10_001), trouble, &mut rig.out);
+        assert!(rig.orders().is_empty());
+        rig.answer(10_010, 1, Answer::Yes);
+        rig.goes_alone(10_020);
+    }
+}
+
+#[test]
+fn a_checkpoint_that_was_only_slow_and_a_judge_that_is_away_begin_another_term() {
+    let mut rig = Rig::protected(config());
+    rig.machine.trouble(at(10_000), Trouble::Stuck, &mut rig.out);
+    rig.tick(10_000);
+    rig.asks(1);
+    rig.machine.owned(&mut rig.out);
+    assert!(rig.orders().is_empty(), "the question is out");
+    rig.answer(10_500, 1, Answer::None("away".into()));
+    rig.machine.owned(&mut rig.out);
+    assert_eq!(rig.orders(), [Order::Bye(Parting::Left)]);
+    rig.lost(10_510, Loss::Link);
+    rig.joined(2, 2);
+}
+
+#[test]
+fn a_vm_that_is_gone_or_frozen_closes_at_once_wherever_it_stood() {
+    for (trouble, why) in [(Trouble::Gone, Why::VmGone), (Trouble::Frozen, Why::VmFrozen)] {
+        let mut rig = Rig::protected(config());
+        rig.machine.trouble(at(10_000), trouble, &mut rig.out);
+        rig.closed(why);
+        let mut rig = Rig::protected(config());
+        rig.lost(10_000, Loss::Silent);
+        rig.tick(10_000);
+        rig.asks(1);
+        rig.machine.trouble(at(10_001), trouble, &mut rig.out);
+        rig.closed(why);
+        rig.answer(10_010, 1, Answer::Yes);
+        assert!(rig.orders().is_empty());
+    }
+    // Unprotected there is nobody to close for.
+    let mut rig = Rig::new(config(), Past::Fresh, None);
+    rig.orders();
+    rig.machine.trouble(at(1), Trouble::Frozen, &mut rig.out);
+    assert!(rig.orders().is_empty());
+    rig.machine.trouble(at(1), Trouble::Gone, &mut rig.out);
+    assert_eq!(rig.orders(), [Order::Hold]);
+    rig.machine.placed(at(2), Past::Fresh, &mut rig.out);
+    assert_eq!(rig.orders(), [Order::Resume], "another VM");
+}
+
+#[test]
+fn a_peer_that_took_over_closes_also_a_vm_that_was_started_anew() {
+    let mut rig = Rig::protected(config());
+    rig.lost(10_000, Loss::Bye(Parting::TookOver));
+    rig.closed(Why::PeerTookOver);
+    let mut rig = Rig::new(config(), Past::Fresh, None);
+    rig.orders();
+    rig.machine.session(1, &mut rig.out);
+    rig.lost(10_000, Loss::Bye(Parting::TookOver));
+    assert_eq!(rig.orders(), [Order::Shut, Order::Bye(Parting::Closed)]);
+}
+
+#[test]
+fn a_peer_that_is_lost_before_the_first_cut_changes_nothing() {
+    let mut rig = Rig::new(config(), Past::Fresh, None);
+    rig.orders();
+    rig.joined(1, 1);
+    rig.lost(10_000, Loss::Link);
+    assert!(rig.orders().is_empty());
+    assert_eq!(rig.machine.standing(), Standing::Passing);
+    // From the cut on the secondary may own a state.
+    rig.joined(2, 2);
+    rig.machine.cut(&mut rig.out);
+    rig.lost(10_000, Loss::Silent);
+    assert_eq!(rig.orders(), [Order::Hold]);
+    rig.tick(10_000);
+    rig.asks(2);
+}
+
+#[test]
+fn an_agent_started_again_never_passes_by_itself() {
+    for stood in [Standing::Protected, Standing::Holding] {
+        let mut rig = Rig::new(config(), Past::Primary, Some(memory(stood)));
+        assert_eq!(rig.orders(), [Order::Hold]);
+        assert_eq!(rig.standing(), (Standing::Holding, Why::AgentRestarted));
+        // It seeks its peer in the same term,
+        let mut found = Rig { machine: rig.machine.clone(), out: Vec::new(), kept: None };
+        found.joined(9, 1);
+        found.checkpoint(1);
+        assert_eq!(found.orders(), [Order::Resume]);
+        // or asks.
+        rig.tick(4_999);
+        assert!(rig.orders().is_empty());
+        rig.tick(5_000);
+        rig.asks(1);
+    }
+    for stood in [Standing::Asking, Standing::TakingOver] {
+        let mut rig = Rig::new(config(), Past::Primary, Some(memory(stood)));
+        rig.tick(0);
+        rig.asks(1);
+        rig.joined(9, 9);
+    }
+    let mut rig = Rig::new(config(), Past::Was, Some(memory(Standing::Protected)));
+    rig.tick(0);
+    rig.asks(1);
+    let mut rig = Rig::new(config(), Past::Was, Some(memory(Standing::Alone)));
+    assert_eq!(rig.orders(), [Order::Open], "the judge never takes a yes back");
+    let mut rig = Rig::new(config(), Past::Was, Some(memory(Standing::Closed)));
+    rig.closed(Why::AgentRestarted);
+    let mut rig = Rig::new(config(), Past::Secondary, None);
+    rig.closed(Why::WrongRole);
+    let mut rig = Rig::new(config(), Past::Fresh, Some(memory(Standing::Closed)));
+    assert_eq!(rig.orders(), [Order::Resume], "another VM");
+}
+
+#[test]
+fn a_survivor_is_protected_again_in_another_term() {
+    let mut rig = Rig::new(config(), Past::Was, Some(memory(Standing::Alone)));
+    rig.orders();
+    rig.lost(1, Loss::Link);
+    assert_eq!(rig.machine.session(2, &mut rig.out), Some(2));
+    assert_eq!(rig.orders(), [Order::Guard]);
+    assert_eq!(rig.machine.standing(), Standing::Passing);
+    rig.machine.in_sync(&mut rig.out);
+    assert_eq!(rig.kept, Some(memory(Standing::Alone)), "started again before the first cut it is alone");
+    rig.machine.cut(&mut rig.out);
+    rig.machine.owned(&mut rig.out);
+    rig.orders();
+    assert_eq!(rig.kept, Some(Memory { term: 2, ..memory(Standing::Protected) }));
+}

@@ -1,0 +1,294 @@
+//! The secondary's side: see the module above.
+
+use super::takeover::{Step, Takeover};
+use super::{ASK_AGAIN, Config, Loss, Memory, Order, Parting, Past, Question, Standing, Trouble, Why};
+use crate::judge::{Answer, Claimant};
+use crate::mono::Mono;
+use crate::qmp::Failure;
+use serde_json::Value;
+use std::time::Duration;
+
+#[derive(Clone, Debug)]
+enum State {
+    /// It cannot take over: for now, or until another VM comes.
+    Closed {
+        done: bool,
+    },
+    Protected,
+    Holding {
+        ask_at: Option<Mono>,
+    },
+    Asking(Question),
+    TakingOver(Takeover),
+    Alone,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Secondary {
+    config: Config,
+    state: State,
+    why: Why,
+    claimant: Claimant,
+    /// Of the state that the VM has loaded.
+    term: Option<u64>,
+    /// Of the session, if it is another: replaces `term` when a state of it is loaded.
+    next: Option<u64>,
+    /// How long the primary may let output out after it was heard last.
+    lease: Duration,
+    /// The judge was asked in this term.
+    asked: bool,
+    joined: bool,
+    kept: Option<Memory>,
+}
+
+impl Secondary {
+    /// A secondary whose VM has no state yet. `claimant` is who it is to the judge; `kept` is what an agent before it
+    /// remembered.
+    #[must_use]
+    pub fn new(config: Config, claimant: Claimant, kept: Option<Memory>) -> Self {
+        let lease = config.lease;
+        Self {
+            config,
+            state: State::Closed { done: false },
+            why: Why::Unknown,
+            claimant,
+            term: None,
+            next: None,
+            lease,
+            asked: false,
+            joined: false,
+            kept,
+        }
+    }
+
+    /// What this side does.
+    #[must_use]
+    pub const fn standing(&self) -> Standing {
+        match self.state {
+            State::Closed { .. } => Standing::Closed,
+            State::Protected => Standing::Protected,
+            State::Holding { .. } => Standing::Holding,
+            State::Asking(_) => Standing::Asking,
+            State::TakingOver(_) => Standing::TakingOver,
+            State::Alone => Standing::Alone,
+        }
+    }
+
+    /// Why.
+    #[must_use]
+    pub const fn why(&self) -> Why {
+        self.why
+    }
+
+    /// The term of the state that the VM has loaded.
+    #[must_use]
+    pub const fn term(&self) -> Option<u64> {
+        self.term
+    }
+
+    /// The monitor has said where the VM is: at the start, or after the monitor was lost.
+    pub fn placed(&mut self, past: Past, out: &mut Vec<Order>) {
+        let State::Closed { done } = &mut self.state else { return };
+        let kept = self.kept.take();
+        match (past, kept) {
+            // Its translation is in the kernel, or nowhere.
+            (Past::Was, Some(kept)) if kept.standing == Standing::Alone => {
+                (self.term, self.claimant) = (Some(kept.term), kept.claimant);
+                self.take_over(out);
+            }
+            (Past::Secondary | Past::Was, Some(kept))
+                if matches!(kept.standing, Standing::Asking | Standing::TakingOver) =>
+            {
+                // It may have the yes already, and then nobody else is the service.
+                (self.term, self.claimant) = (Some(kept.term), kept.claimant);
+                self.ask(Why::AgentRestarted, out);
+            }
+            (Past::Primary, _) => self.why = Why::WrongRole,
+            (Past::Was, _) => *done = true,
+            (Past::Fresh | Past::Secondary, _) => {
+                *done = false;
+                self.why = Why::AwaitsCheckpoint;
+            }
+        }
+    }
+
+    /// The primary begins a session in `term`, in which it lets output out for `lease` after it was heard. False if this
+    /// side does not join it.
+    pub fn session(&mut self, term: u64, lease: Duration, out: &mut Vec<Order>) -> bool {
+        self.joined = false;
+        if matches!(self.state, State::TakingOver(_) | State::Alone) {
+            out.push(Order::Bye(Parting::TookOver));
+            return false;
+        }
+        self.lease = lease;
+        if self.term == Some(term) {
+            self.next = None;
+            if self.asked {
+                out.push(Order::Bye(Parting::Refused));
+            }
+            return !self.asked;
+        }
+        self.next = Some(term);
+        true
+    }
+
+    /// Both directions of the session work.
+    pub fn in_sync(&mut self) {
+        self.joined = self.next.is_some() || !self.asked;
+        self.protected();
+    }
+
+    /// The VM has loaded a state of the session's term. Whatever was asked in the old one is not listened to any more.
+    pub fn loaded(&mut self, out: &mut Vec<Order>) {
+        if matches!(self.state, State::Closed { done: true } | State::TakingOver(_) | State::Alone) {
+            return;
+        }
+        if let Some(term) = self.next.take() {
+            (self.term, self.asked) = (Some(term), false);
+            (self.state, self.why) = (State::Holding { ask_at: None }, Why::AwaitsCheckpoint);
+            self.remember(Standing::Protected, out);
+        }
+        self.protected();
+    }
+
+    /// A state and a primary make a pair. A state stays good while the link is away: the primary lets nothing out then, and
+    /// after it only what this side has said as well.
+    fn protected(&mut self) {
+        if self.joined && matches!(self.state, State::Protected | State::Holding { .. }) {
+            (self.state, self.why) = match self.next {
+                None => (State::Protected, Why::InSync),
+                // The old state is good for as long as there is no new one.
+                Some(_) => (State::Holding { ask_at: None }, Why::AwaitsCheckpoint),
+            };
+        }
+    }
+
+    /// The peer is lost; it was heard last at `heard`.
+    pub fn lost(&mut self, loss: Loss, heard: Mono, out: &mut Vec<Order>) {
+        self.joined = false;
+        self.next = None;
+        match (&self.state, loss) {
+            (
+                State::Closed { .. } | State::Protected | State::Holding { .. },
+                Loss::Bye(Parting::TookOver),
+            ) => {
+                self.close(Why::PeerTookOver);
+            }
+            (State::Protected | State::Holding { .. }, Loss::Bye(Parting::Closed)) => {
+                self.ask(loss.why(), out);
+            }
+            (State::Protected | State::Holding { .. }, _) => {
+                self.why = loss.why();
+                self.state = State::Holding { ask_at: Some(heard + self.lease + Config::margin(self.lease)) };
+            }
+            (State::Closed { done: false }, _) => self.why = loss.why(),
+            _ => {}
+        }
+    }
+
+    /// Something is wrong with the own VM.
+    pub fn trouble(&mut self, trouble: Trouble, out: &mut Vec<Order>) {
+        match (trouble, &self.state) {
+            (_, State::Alone)
+            | (Trouble::Frozen, State::TakingOver(_))
+            | (Trouble::Stuck | Trouble::LeftColo, _) => {}
+            (Trouble::Gone | Trouble::Frozen, _) => {
+                self.close(if trouble == Trouble::Gone { Why::VmGone } else { Why::VmFrozen });
+                out.push(Order::Bye(Parting::VmGone));
+            }
+        }
+    }
+
+    /// The judge has answered in `term`.
+    pub fn answer(&mut self, now: Mono, term: u64, answer: &Answer, out: &mut Vec<Order>) {
+        if self.term != Some(term) || !matches!(self.state, State::Asking(_)) {
+            return;
+        }
+        match answer {
+            Answer::Yes => {
+                self.why = Why::JudgeSaidYes;
+                self.remember(Standing::TakingOver, out);
+                out.push(Order::Bye(Parting::TookOver));
+                let before = self.config.before.clone();
+                self.state = State::TakingOver(Takeover::begin(now, before, self.config.vm_limit, out));
+            }
+            Answer::No(_) => {
+                self.close(Why::JudgeSaidNo);
+                self.remember(Standing::Closed, out);
+            }
+            Answer::None(_) => {
+                self.why = Why::JudgeSilent;
+                self.state = State::Asking(Question { again: Some(now + ASK_AGAIN) });
+            }
+        }
+    }
+
+    /// A command of [`Order::Command`] is over.
+    pub fn done(&mut self, now: Mono, step: Step, outcome: &Result<Value, Failure>, out: &mut Vec<Order>) {
+        if let State::TakingOver(takeover) = &mut self.state
+            && takeover.done(now, step, outcome, out)
+        {
+            self.take_over(out);
+        }
+    }
+
+    /// Time passes.
+    pub fn tick(&mut self, now: Mono, out: &mut Vec<Order>) {
+        match &mut self.state {
+            State::Holding { ask_at: Some(at) } | State::Asking(Question { again: Some(at) })
+                if now >= *at =>
+            {
+                self.ask(self.why, out);
+            }
+            State::TakingOver(takeover) => takeover.tick(now, out),
+            _ => {}
+        }
+    }
+
+    /// When [`Self::tick`] has something to do.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Mono> {
+        match &self.state {
+            State::Holding { ask_at } => *ask_at,
+            State::Asking(question) => question.again,
+            State::TakingOver(takeover) => Some(takeover.next_deadline()),
+            _ => None,
+        }
+    }
+
+    fn ask(&mut self, why: Why, out: &mut Vec<Order>) {
+        self.why = why;
+        let Some(term) = self.term.filter(|_| self.config.judged) else {
+            self.why = Why::NoJudge;
+            self.state = State::Holding { ask_at: None };
+            return;
+        };
+        if !std::mem::replace(&mut self.asked, true) {
+            // A session that is just being begun again: the primary would rely on it.
+            out.push(Order::Bye(Parting::Refused));
+        }
+        self.state = State::Asking(Question { again: None });
+        self.remember(Standing::Asking, out);
+        out.push(Order::Ask { term, claimant: self.claimant });
+    }
+
+    fn take_over(&mut self, out: &mut Vec<Order>) {
+        (self.state, self.why) = (State::Alone, Why::JudgeSaidYes);
+        self.remember(Standing::Alone, out);
+        out.push(Order::TakeOver);
+    }
+
+    fn close(&mut self, why: Why) {
+        (self.state, self.why) = (State::Closed { done: true }, why);
+    }
+
+    fn remember(&self, standing: Standing, out: &mut Vec<Order>) {
+        if let Some(term) = self.term {
+            out.push(Order::Remember(Memory { term, next: None, claimant: self.claimant, standing }));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

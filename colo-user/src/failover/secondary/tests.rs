@@ -1,0 +1,297 @@
+use super::*;
+use serde_json::json;
+
+const LEASE: Duration = Duration::from_secs(4);
+const WHO: Claimant = Claimant([9; 16]);
+
+fn at(millis: u64) -> Mono {
+    Mono::from_millis(millis)
+}
+
+fn config() -> Config {
+    Config {
+        judged: true,
+        vm_limit: Duration::from_secs(2),
+        lease: Duration::from_secs(60),
+        before: Vec::new(),
+    }
+}
+
+struct Rig {
+    machine: Secondary,
+    out: Vec<Order>,
+    kept: Option<Memory>,
+}
+
+impl Rig {
+    fn new(config: Config, past: Past, kept: Option<Memory>) -> Self {
+        let mut rig = Self { machine: Secondary::new(config, WHO, kept), out: Vec::new(), kept };
+        rig.machine.placed(past, &mut rig.out);
+        rig
+    }
+
+    /// In term 1, with a state.
+    fn protected(config: Config) -> Self {
+        let mut rig = Self::new(config, Past::Fresh, None);
+        assert_eq!(rig.standing(), (Standing::Closed, Why::AwaitsCheckpoint));
+        assert!(rig.machine.session(1, LEASE, &mut rig.out));
+        rig.machine.in_sync();
+        assert_eq!(rig.machine.standing(), Standing::Closed, "it owns nothing");
+        rig.machine.loaded(&mut rig.out);
+        assert_eq!(rig.standing(), (Standing::Protected, Why::InSync));
+        assert!(rig.orders().is_empty());
+        rig
+    }
+
+    fn orders(&mut self) -> Vec<Order> {
+        let (memory, rest): (Vec<_>, Vec<_>) =
+            self.out.drain(..).partition(|order| matches!(order, Order::Remember(_)));
+        for order in memory {
+            let Order::Remember(memory) = order else { unreachable!() };
+            self.kept = Some(memory);
+        }
+        rest
+    }
+
+    fn standing(&self) -> (Standing, Why) {
+        (self.machine.standing(), self.machine.why())
+    }
+
+    fn tick(&mut self, now: u64) {
+        if self.machine.next_deadline().is_some_and(|deadline| deadline <= at(now)) {
+            self.machine.tick(at(now), &mut self.out);
+        }
+    }
+
+    fn asks(&mut self, term: u64) {
+        let orders = self.orders();
+        assert_eq!(orders.last(), Some(&Order::Ask { term, claimant: WHO }), "{orders:?}");
+        assert_eq!(self.kept, Some(Memory { term, next: None, claimant: WHO, standing: Standing::Asking }));
+    }
+
+    fn takes_over(&mut self, now: u64) {
+        let orders = self.orders();
+        assert_eq!(orders[0], Order::Bye(Parting::TookOver));
+        assert_eq!(self.machine.standing(), Standing::TakingOver);
+        for (step, value) in [
+            (Step::LostHeartbeat, json!({})),
+            (Step::Mode, json!({ "mode": "none", "last-mode": "secondary" })),
+            (Step::Runs, json!({ "running": true, "status": "running" })),
+        ] {
+            assert_eq!(self.machine.standing(), Standing::TakingOver);
+            self.machine.done(at(now), step, &Ok(value), &mut self.out);
+        }
+        assert_eq!(self.orders().last(), Some(&Order::TakeOver));
+        assert_eq!(self.kept.unwrap().standing, Standing::Alone);
+        assert_eq!(self.standing(), (Standing::Alone, Why::JudgeSaidYes));
+    }
+}
+
+#[test]
+fn a_lost_primary_is_waited_for_until_its_lease_is_over() {
+    for loss in [Loss::Link, Loss::Silent, Loss::Bye(Parting::Left)] {
+        let mut rig = Rig::protected(config());
+        rig.machine.lost(loss, at(10_000), &mut rig.out);
+        assert_eq!(rig.standing(), (Standing::Holding, loss.why()));
+        // The lease that the primary told, after it was heard last, and a quarter.
+        rig.tick(14_999);
+        assert!(rig.orders().is_empty());
+        rig.tick(15_000);
+        rig.asks(1);
+        rig.machine.answer(at(15_010), 1, &Answer::Yes, &mut rig.out);
+        rig.takes_over(15_020);
+    }
+}
+
+#[test]
+fn a_primary_that_says_closed_is_not_waited_for() {
+    let mut rig = Rig::protected(config());
+    rig.machine.lost(Loss::Bye(Parting::Closed), at(10_000), &mut rig.out);
+    rig.asks(1);
+    assert_eq!(rig.standing(), (Standing::Asking, Why::PeerClosed));
+    // Also when it comes back only to say so.
+    let mut rig = Rig::protected(config());
+    rig.machine.lost(Loss::Link, at(10_000), &mut rig.out);
+    rig.machine.lost(Loss::Bye(Parting::Closed), at(10_200), &mut rig.out);
+    rig.asks(1);
+}
+
+#[test]
+fn the_disk_of_the_secondary_is_given_free_first() {
+    let before = vec![crate::qmp::command::nbd_server_stop().call];
+    let mut rig = Rig::protected(Config { before, ..config() });
+    rig.machine.lost(Loss::Bye(Parting::Closed), at(10_000), &mut rig.out);
+    rig.asks(1);
+    rig.machine.answer(at(10_001), 1, &Answer::Yes, &mut rig.out);
+    assert!(matches!(
+        &rig.orders()[..],
+        [Order::Bye(_), Order::Command(Step::Before(0), call)] if call.name == "nbd-server-stop"
+    ));
+}
+
+#[test]
+fn no_means_closed_and_no_answer_means_closed_and_asking_again() {
+    let mut rig = Rig::protected(config());
+    rig.machine.lost(Loss::Bye(Parting::Closed), at(10_000), &mut rig.out);
+    rig.asks(1);
+    rig.machine.answer(at(10_000), 1, &Answer::None("away".into()), &mut rig.out);
+    assert_eq!(rig.standing(), (Standing::Asking, Why::JudgeSilent));
+    rig.tick(10_999);
+    assert!(rig.orders().is_empty());
+    rig.tick(11_000);
+    rig.asks(1);
+    rig.machine.answer(at(11_000), 1, &Answer::No("primary".into()), &mut rig.out);
+    assert_eq!(rig.standing(), (Standing::Closed, Why::JudgeSaidNo));
+    assert_eq!(rig.machine.next_deadline(), None);
+    rig.machine.answer(at(11_000), 1, &Answer::Yes, &mut rig.out);
+    assert!(rig.orders().is_empty());
+    // A state of that VM is worth nothing any more.
+    assert!(rig.machine.session(2, LEASE, &mut rig.out));
+    rig.machine.in_sync();
+    rig.machine.loaded(&mut rig.out);
+    assert_eq!(rig.machine.standing(), Standing::Closed);
+}
+
+#[test]
+fn without_a_judge_it_stays_closed() {
+    let mut rig = Rig::protected(Config { judged: false, ..config() });
+    rig.machine.lost(Loss::Bye(Parting::Closed), at(10_000), &mut rig.out);
+    assert!(rig.orders().is_empty());
+    assert_eq!((rig.standing(), rig.machine.next_deadline()), ((Standing::Holding, Why::NoJudge), None));
+}
+
+#[test]
+fn one_that_owns_no_state_of_the_term_never_asks() {
+    let mut rig = Rig::new(config(), Past::Fresh, None);
+    assert!(rig.machine.session(1, LEASE, &mut rig.out));
+    rig.machine.in_sync();
+    rig.machine.lost(Loss::Bye(Parting::Closed), at(10_000), &mut rig.out);
+    assert!(rig.orders().is_empty());
+    assert_eq!((rig.standing(), rig.machine.next_deadline()), ((Standing::Closed, Why::PeerClosed), None));
+    // Started again it has lost its translation.
+    let kept = Memory { term: 1, next: None, claimant: WHO, standing: Standing::Protected };
+    let mut rig = Rig::new(config(), Past::Secondary, Some(kept));
+    assert!(rig.machine.session(1, LEASE, &mut rig.out));
+    rig.machine.in_sync();
+    assert_eq!(rig.machine.standing(), Standing::Closed);
+    rig.machine.loaded(&mut rig.out);
+    assert_eq!(rig.machine.standing(), Standing::Protected);
+}
+
+#[test]
+fn a_link_that_comes_back_in_time_goes_on_and_one_that_comes_late_is_refused() {
+    let mut rig = Rig::protected(config());
+    rig.machine.lost(Loss::Link, at(10_000), &mut rig.out);
+    assert!(rig.machine.session(1, LEASE, &mut rig.out));
+    rig.machine.in_sync();
+    assert_eq!((rig.standing(), rig.machine.next_deadline()), ((Standing::Protected, Why::InSync), None));
+    rig.machine.lost(Loss::Link, at(20_000), &mut rig.out);
+    rig.tick(25_000);
+    rig.asks(1);
+    assert!(!rig.machine.session(1, LEASE, &mut rig.out), "the answer may be yes");
+    assert_eq!(rig.orders(), [Order::Bye(Parting::Refused)]);
+    // In another term it joins, and is bound to the old one until it has loaded a state of the new one.
+    for loads in [true, false] {
+        let mut rig = Rig { machine: rig.machine.clone(), out: Vec::new(), kept: None };
+        assert!(rig.machine.session(2, LEASE, &mut rig.out));
+        rig.machine.in_sync();
+        assert_eq!(rig.machine.standing(), Standing::Asking);
+        if loads {
+            rig.machine.loaded(&mut rig.out);
+            assert_eq!((rig.standing(), rig.machine.term()), ((Standing::Protected, Why::InSync), Some(2)));
+            rig.orders();
+            rig.machine.answer(at(25_010), 1, &Answer::Yes, &mut rig.out);
+            assert!(rig.orders().is_empty(), "nobody listens to the old one");
+        } else {
+            rig.machine.answer(at(25_010), 1, &Answer::Yes, &mut rig.out);
+            rig.takes_over(25_020);
+        }
+    }
+}
+
+#[test]
+fn a_state_is_good_until_there_is_one_of_the_next_term() {
+    let mut rig = Rig::protected(config());
+    rig.machine.lost(Loss::Link, at(10_000), &mut rig.out);
+    assert!(rig.machine.session(2, LEASE, &mut rig.out));
+    rig.machine.in_sync();
+    assert_eq!(rig.standing(), (Standing::Holding, Why::AwaitsCheckpoint));
+    assert_eq!(rig.machine.next_deadline(), None, "the primary is there");
+    rig.machine.lost(Loss::Silent, at(20_000), &mut rig.out);
+    rig.tick(25_000);
+    rig.asks(1);
+}
+
+#[test]
+fn a_question_ends_a_session_that_is_being_begun() {
+    let mut rig = Rig::protected(config());
+    rig.machine.lost(Loss::Link, at(10_000), &mut rig.out);
+    assert!(rig.machine.session(1, LEASE, &mut rig.out));
+    rig.tick(15_000);
+    assert_eq!(rig.orders()[0], Order::Bye(Parting::Refused));
+    rig.machine.in_sync();
+    rig.machine.loaded(&mut rig.out);
+    assert_eq!(rig.machine.standing(), Standing::Asking);
+}
+
+#[test]
+fn a_vm_that_is_gone_or_frozen_is_told_and_never_takes_over() {
+    for (trouble, why) in [(Trouble::Gone, Why::VmGone), (Trouble::Frozen, Why::VmFrozen)] {
+        let mut rig = Rig::protected(config());
+        rig.machine.trouble(trouble, &mut rig.out);
+        assert_eq!(rig.orders(), [Order::Bye(Parting::VmGone)]);
+        rig.machine.lost(Loss::Bye(Parting::Closed), at(10_000), &mut rig.out);
+        assert!(rig.orders().is_empty());
+        assert_eq!(rig.standing(), (Standing::Closed, why));
+    }
+    // Another VM in its place waits for a state.
+    let mut rig = Rig::protected(config());
+    rig.machine.trouble(Trouble::Gone, &mut rig.out);
+    rig.machine.placed(Past::Fresh, &mut rig.out);
+    assert!(rig.machine.session(2, LEASE, &mut rig.out));
+    rig.machine.in_sync();
+    rig.machine.loaded(&mut rig.out);
+    assert_eq!(rig.machine.standing(), Standing::Protected);
+}
+
+#[test]
+fn leaving_colo_alone_is_an_alarm_and_no_takeover() {
+    let mut rig = Rig::protected(config());
+    rig.machine.trouble(Trouble::LeftColo, &mut rig.out);
+    rig.machine.trouble(Trouble::Stuck, &mut rig.out);
+    assert!(rig.orders().is_empty());
+    assert_eq!(rig.machine.standing(), Standing::Protected);
+    rig.machine.lost(Loss::Bye(Parting::Closed), at(10_000), &mut rig.out);
+    rig.asks(1);
+}
+
+#[test]
+fn a_primary_that_goes_on_alone_closes_the_secondary() {
+    let mut rig = Rig::protected(config());
+    rig.machine.lost(Loss::Bye(Parting::TookOver), at(10_000), &mut rig.out);
+    assert_eq!((rig.standing(), rig.machine.next_deadline()), ((Standing::Closed, Why::PeerTookOver), None));
+}
+
+#[test]
+fn one_that_is_the_service_says_so_to_every_primary_and_stays_it_when_started_again() {
+    let kept = Memory { term: 1, next: None, claimant: Claimant([3; 16]), standing: Standing::Alone };
+    let mut rig = Rig::new(config(), Past::Was, Some(kept));
+    assert_eq!(rig.orders(), [Order::TakeOver]);
+    assert_eq!(rig.kept, Some(kept));
+    assert!(!rig.machine.session(1, LEASE, &mut rig.out));
+    assert!(!rig.machine.session(2, LEASE, &mut rig.out));
+    assert_eq!(rig.orders(), [Order::Bye(Parting::TookOver), Order::Bye(Parting::TookOver)]);
+    rig.machine.trouble(Trouble::Frozen, &mut rig.out);
+    assert!(rig.orders().is_empty());
+}
+
+#[test]
+fn started_again_with_a_question_out_it_asks_as_the_same() {
+    for standing in [Standing::Asking, Standing::TakingOver] {
+        let claimant = Claimant([3; 16]);
+        let mut rig =
+            Rig::new(config(), Past::Secondary, Some(Memory { term: 1, next: None, claimant, standing }));
+        assert_eq!(rig.orders().last(), Some(&Order::Ask { term: 1, claimant }));
+        assert_eq!(rig.standing(), (Standing::Asking, Why::AgentRestarted));
+    }
+}

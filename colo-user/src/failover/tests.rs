@@ -1,0 +1,32 @@
+mod model;
+mod runs;
+
+use super::*;
+use crate::qmp::{RunState, Status};
+use std::collections::HashSet;
+
+#[test]
+fn every_word_is_another() {
+    let words: HashSet<_> = Standing::ALL.iter().map(|standing| standing.word()).collect();
+    let texts: HashSet<_> = Why::ALL.iter().map(|why| why.text()).collect();
+    assert_eq!((words.len(), texts.len()), (Standing::ALL.len(), Why::ALL.len()));
+}
+
+#[test]
+fn the_past_of_a_vm_is_read_from_its_qemu() {
+    let look = |mode, last_mode, migration| {
+        Past::of(&Snapshot {
+            status: Status { running: true, status: RunState::Running },
+            migration,
+            colo: crate::qmp::ColoStatus { mode, last_mode },
+        })
+    };
+    let none = ColoMode::None;
+    assert_eq!(look(none, none, None), Past::Fresh);
+    assert_eq!(look(none, none, Some(MigrationStatus::Completed)), Past::Fresh, "a plain migration");
+    assert_eq!(look(ColoMode::Primary, none, Some(MigrationStatus::Colo)), Past::Primary);
+    assert_eq!(look(ColoMode::Secondary, none, Some(MigrationStatus::Colo)), Past::Secondary);
+    assert_eq!(look(none, ColoMode::Primary, Some(MigrationStatus::Completed)), Past::Was);
+    assert_eq!(look(none, ColoMode::Secondary, Some(MigrationStatus::Completed)), Past::Was);
+    assert_eq!(look(ColoMode::Primary, ColoMode::Secondary, None), Past::Primary, "protected again");
+}

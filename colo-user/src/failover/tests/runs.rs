@@ -1,0 +1,166 @@
+//! The model's runs: what goes wrong, and when.
+
+use super::super::*;
+use super::model::{Fault, Random, World};
+
+/// When faults begin: the pair is protected by then.
+const PROTECTED: u64 = 5_000;
+
+/// Runs a world to its end. A failure prints the seed and what happened.
+fn run(seed: u64, faults: Vec<(Mono, Fault)>, serves: bool) {
+    run_in(World::new(seed, faults), seed, serves);
+}
+
+fn run_in(mut world: World, seed: u64, serves: bool) {
+    let told = world.faults();
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        while world.now < Mono::from_millis(PROTECTED - 100) {
+            world.step();
+        }
+        assert!(world.protected(), "the pair is not protected before its first fault");
+        while world.now < Mono::from_millis(60_000) {
+            world.step();
+        }
+        if serves {
+            world.settled().unwrap();
+        }
+    }));
+    if let Err(panic) = outcome {
+        eprintln!("seed {seed}, faults {told}:\n{}", world.log.join("\n"));
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn single() -> Vec<Fault> {
+    let short = Duration::from_millis(300);
+    let long = Duration::from_secs(9);
+    let cut = |to_secondary, to_primary, lasts| Fault::Partition { to_secondary, to_primary, lasts };
+    vec![
+        Fault::PrimaryHost,
+        Fault::SecondaryHost,
+        Fault::PrimaryVm,
+        Fault::SecondaryVm,
+        Fault::PrimaryVmFrozen,
+        Fault::SecondaryVmFrozen,
+        Fault::PrimaryAgent,
+        Fault::SecondaryAgent,
+        Fault::PrimaryPause(short),
+        Fault::PrimaryPause(long),
+        Fault::SecondaryPause(short),
+        Fault::SecondaryPause(long),
+        Fault::Reset,
+        Fault::Stuck,
+        cut(true, true, short),
+        cut(true, true, long),
+        cut(true, false, long),
+        cut(false, true, long),
+        cut(true, true, Duration::from_secs(600)),
+    ]
+}
+
+fn any(random: &mut Random) -> Fault {
+    let lasts = random.millis(50, 8000);
+    match random.below(14) {
+        0 => Fault::PrimaryHost,
+        1 => Fault::SecondaryHost,
+        2 => Fault::PrimaryVm,
+        3 => Fault::SecondaryVm,
+        4 => Fault::PrimaryVmFrozen,
+        5 => Fault::SecondaryVmFrozen,
+        6 => Fault::PrimaryAgent,
+        7 => Fault::SecondaryAgent,
+        8 => Fault::PrimaryPause(lasts),
+        9 => Fault::SecondaryPause(lasts),
+        10 => Fault::Reset,
+        11 => Fault::JudgeAway(lasts),
+        12 => Fault::Stuck,
+        _ => {
+            let which = random.below(3);
+            Fault::Partition { to_secondary: which != 0, to_primary: which != 1, lasts }
+        }
+    }
+}
+
+#[test]
+fn one_fault_leaves_one_service() {
+    for seed in 0..12 {
+        let mut random = Random(seed);
+        for fault in single() {
+            let at = Mono::from_millis(PROTECTED + random.below(3000));
+            run(seed, vec![(at, fault)], true);
+        }
+    }
+}
+
+/// The judge answers late: until then nobody goes on, and then one does.
+#[test]
+fn one_fault_while_the_judge_is_away() {
+    for seed in 0..6 {
+        let mut random = Random(seed);
+        for fault in single() {
+            let at = Mono::from_millis(PROTECTED + random.below(3000));
+            let away = (Mono::from_millis(PROTECTED), Fault::JudgeAway(Duration::from_secs(20)));
+            run(seed, vec![away, (at, fault)], true);
+        }
+    }
+}
+
+/// A link that comes and goes is no reason for an end of the service, whatever the judge does.
+#[test]
+fn a_link_that_flaps_leaves_one_service() {
+    for seed in 0..150 {
+        let mut random = Random(seed);
+        let mut faults = Vec::new();
+        for _ in 0..1 + random.below(8) {
+            let at = Mono::from_millis(PROTECTED + random.below(15_000));
+            let lasts = random.millis(50, 6000);
+            let fault = match random.below(5) {
+                0 => Fault::Reset,
+                1 => Fault::JudgeAway(lasts),
+                2 => Fault::PrimaryPause(lasts),
+                _ => {
+                    let which = random.below(3);
+                    Fault::Partition { to_secondary: which != 0, to_primary: which != 1, lasts }
+                }
+            };
+            faults.push((at, fault));
+        }
+        run(seed, faults, true);
+    }
+}
+
+/// A link that comes back about when a side asks, and a judge that takes its time: what is asked, joined and answered
+/// crosses in every order.
+#[test]
+fn a_link_that_comes_back_while_somebody_asks_leaves_one_service() {
+    for seed in 0..400 {
+        let mut random = Random(seed);
+        let mut faults = Vec::new();
+        let mut at = PROTECTED + random.below(1000);
+        for _ in 0..2 + random.below(5) {
+            let reset = random.below(3) == 0;
+            let lasts = if reset { random.millis(700, 1100) } else { random.millis(1900, 2900) };
+            let cut = Fault::Partition { to_secondary: true, to_primary: true, lasts };
+            faults.push((Mono::from_millis(at), cut));
+            if reset {
+                faults.push((Mono::from_millis(at), Fault::Reset));
+            }
+            at += 1000 + random.below(4500);
+        }
+        let mut world = World::new(seed, faults);
+        world.judge_takes = 10 + random.below(4000);
+        run_in(world, seed, true);
+    }
+}
+
+/// With any number of faults nobody may be left. Never two.
+#[test]
+fn many_faults_never_make_two() {
+    for seed in 0..400 {
+        let mut random = Random(seed);
+        let faults = (0..2 + random.below(6))
+            .map(|_| (Mono::from_millis(PROTECTED + random.below(20_000)), any(&mut random)))
+            .collect();
+        run(seed, faults, false);
+    }
+}

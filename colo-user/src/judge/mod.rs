@@ -1,0 +1,190 @@
+//! Who may go on alone: a judge says yes to at most one side in one term of protection.
+//!
+//! A lost link and a lost host look the same from either end, so neither side goes on by its own opinion. The judge is
+//! something that both hosts reach and that neither of them is:
+//!
+//! | option | judge |
+//! |---|---|
+//! | `lock:DIRECTORY` | a claim, made as a file in a directory that both hosts have mounted ([`lock`]) |
+//! | `exec:COMMAND` | a command; its exit status is the answer ([`exec`]) |
+//!
+//! An answer is final: a yes is a yes again for whoever got it, a no never becomes a yes. [`Answer::None`] is no answer:
+//! the asker goes on holding and asks again.
+//!
+//! [`Judge::start`] runs on the control plane (tokio), and asks one thing at a time. A claim that replaces one of another
+//! term cancels it: that answer is dropped, and may have been yes. A term that was asked for is therefore never used
+//! again by its asker unless it has the answer (see [`crate::failover`]). Dropping the future kills a command that runs; a
+//! claim that is being written comes to its end.
+
+pub mod exec;
+pub mod lock;
+
+use crate::link::frame::Role;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+use tokio::sync::watch;
+use tracing::warn;
+
+/// A judge that has not answered in this time has given none.
+pub const LIMIT: Duration = Duration::from_secs(10);
+/// Longest name of a pair.
+pub const MAX_PAIR: usize = 64;
+
+/// The name of a pair, the same on both hosts: letters, digits, `.`, `_`, `:` and `-`, at most [`MAX_PAIR`], and no dot at
+/// the beginning, so that it is a file's name as well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair(String);
+
+impl FromStr for Pair {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let legal = |c: char| c.is_ascii_alphanumeric() || "._:-".contains(c);
+        if text.is_empty() || text.len() > MAX_PAIR || text.starts_with('.') || !text.chars().all(legal) {
+            return Err(format!(
+                "`{text}` is no name of a pair: 1 to {MAX_PAIR} letters, digits, `.`, `_`, `:` or `-`, no `.` first; give \
+                 both hosts the same with --pair"
+            ));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Pair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Who asks: drawn when a side begins to take part in a term, and remembered over restarts of its agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claimant(pub [u8; 16]);
+
+impl fmt::Display for Claimant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl FromStr for Claimant {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let digits = text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        let number = digits.then(|| u128::from_str_radix(text, 16).ok()).flatten().ok_or(())?;
+        Ok(Self(number.to_be_bytes()))
+    }
+}
+
+/// What is claimed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Of which pair.
+    pub pair: Pair,
+    /// In which term.
+    pub term: u64,
+    /// By which side.
+    pub role: Role,
+    /// By whom.
+    pub claimant: Claimant,
+}
+
+/// What the judge says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// This side goes on, and the other never does in this term.
+    Yes,
+    /// The other side has the right; who, or why.
+    No(String),
+    /// No answer, and why.
+    None(String),
+}
+
+/// A judge as the command line names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JudgeSpec {
+    /// `lock:DIRECTORY`
+    Lock(PathBuf),
+    /// `exec:COMMAND`
+    Exec(String),
+    /// `--allow-unfenced`: always yes, to either side.
+    Unfenced,
+}
+
+impl FromStr for JudgeSpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("lock", directory)) if !directory.is_empty() => Ok(Self::Lock(directory.into())),
+            Some(("exec", command)) if !command.trim().is_empty() => Ok(Self::Exec(command.to_owned())),
+            _ => Err(format!("`{text}` is neither lock:DIRECTORY nor exec:COMMAND")),
+        }
+    }
+}
+
+/// The asking end.
+#[derive(Debug)]
+pub struct Judge(watch::Sender<Option<Claim>>);
+
+impl Judge {
+    /// Starts it on the current runtime; it ends with the returned value. `answered` gets each claim's term and answer.
+    pub fn start(spec: JudgeSpec, answered: impl Fn(u64, Answer) + Send + Sync + 'static) -> Self {
+        let (sender, mut claims) = watch::channel(None::<Claim>);
+        tokio::spawn(async move {
+            let mut bench = Bench::new(spec);
+            while claims.changed().await.is_ok() {
+                loop {
+                    let Some(claim) = claims.borrow_and_update().clone() else { break };
+                    tokio::select! {
+                        answer = bench.ask(&claim) => {
+                            answered(claim.term, answer);
+                            break;
+                        }
+                        // Another claim; the end of all claims is seen above.
+                        changed = claims.changed() => if changed.is_err() { return },
+                    }
+                }
+            }
+        });
+        Self(sender)
+    }
+
+    /// Asks. Never waits.
+    pub fn ask(&self, claim: Claim) {
+        self.0.send_replace(Some(claim));
+    }
+}
+
+/// One judge, asked one thing at a time.
+enum Bench {
+    Lock(lock::Lock),
+    Exec(exec::Exec),
+    Unfenced,
+}
+
+impl Bench {
+    fn new(spec: JudgeSpec) -> Self {
+        match spec {
+            JudgeSpec::Lock(directory) => Self::Lock(lock::Lock::new(directory, LIMIT)),
+            JudgeSpec::Exec(command) => Self::Exec(exec::Exec::new(command, LIMIT)),
+            JudgeSpec::Unfenced => Self::Unfenced,
+        }
+    }
+
+    async fn ask(&mut self, claim: &Claim) -> Answer {
+        match self {
+            Self::Lock(lock) => lock.ask(claim).await,
+            Self::Exec(exec) => exec.ask(claim).await,
+            Self::Unfenced => {
+                warn!("going on alone unfenced: nobody knows whether the other side does the same");
+                Answer::Yes
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
