@@ -16,6 +16,10 @@
 //!   the frames of n+1 are decided
 //! ```
 //!
+//! Where the agents follow their QEMUs ([`crate::vm`]) nobody says `cut`: both see the checkpoint itself, `end` and `begin`
+//! come when the state is loaded and `input-cut` is there, and the primary's Running(n+1) needs its own RESUME as well
+//! ([`PrimaryEpochs::commit`]).
+//!
 //! Both streams carry the epoch in every frame. Output of a later epoch than the primary's is withheld by the caller
 //! ([`Verdict::Withhold`], bounded there), output of an older one is dropped. A marker that cannot follow is a
 //! [`ProtocolError`]: the streams no longer mean the same, and the link is to be closed.
@@ -73,6 +77,7 @@ enum PrimaryState {
     Running,
     Cutting,
     Ended,
+    Begun,
 }
 
 /// The primary's view.
@@ -130,8 +135,8 @@ impl PrimaryEpochs {
             return Ok(Verdict::Stale);
         }
         match self.state {
-            _ if epoch == self.epoch && self.state != PrimaryState::Ended => Ok(Verdict::Now),
-            PrimaryState::Ended if epoch == self.epoch.next() => Ok(Verdict::Withhold),
+            PrimaryState::Running | PrimaryState::Cutting if epoch == self.epoch => Ok(Verdict::Now),
+            PrimaryState::Begun if epoch == self.epoch.next() => Ok(Verdict::Withhold),
             _ => Err(self.refuse("output of epoch", epoch)),
         }
     }
@@ -148,8 +153,7 @@ impl PrimaryEpochs {
         Ok(())
     }
 
-    /// `begin(epoch)` came: the secondary owns the state. From here on the caller releases all that is held and then
-    /// decides what it withheld.
+    /// `begin(epoch)` came: the secondary owns the state. What it says is withheld until [`Self::commit`].
     ///
     /// # Errors
     /// It does not follow an `end`.
@@ -157,9 +161,20 @@ impl PrimaryEpochs {
         if epoch != self.epoch.next() || self.state != PrimaryState::Ended {
             return Err(self.refuse("begin", epoch));
         }
-        self.epoch = epoch;
-        self.state = PrimaryState::Running;
+        self.state = PrimaryState::Begun;
         Ok(())
+    }
+
+    /// The own guest is known to run again, and all that it said before it stood still has been handed in: the next
+    /// epoch begins if the secondary owns the state. From here on the caller releases all that is held and then
+    /// decides what it withheld. False if the secondary does not own it yet.
+    pub fn commit(&mut self) -> bool {
+        let begun = self.state == PrimaryState::Begun;
+        if begun {
+            self.epoch = self.epoch.next();
+            self.state = PrimaryState::Running;
+        }
+        begun
     }
 
     /// The link is gone: a cut that runs will not end. The next session starts in a new epoch, so that nothing of the
@@ -174,6 +189,7 @@ impl PrimaryEpochs {
             PrimaryState::Running => "no cut runs",
             PrimaryState::Cutting => "cut sent, end not yet seen",
             PrimaryState::Ended => "end seen, begin not yet seen",
+            PrimaryState::Begun => "begun, own guest not yet running",
         };
         ProtocolError { what, got, epoch: self.epoch, state }
     }
@@ -260,6 +276,13 @@ impl SecondaryEpochs {
         } else {
             Verdict::Now
         }
+    }
+
+    /// The state that ended this epoch is loaded, and its input before `first` is part of it: both at once, where the
+    /// QEMUs are followed. Returns the epochs to put into `end` and `begin`.
+    pub fn load(&mut self, first: u64) -> (Epoch, Epoch) {
+        self.first = first;
+        (self.epoch, self.loaded())
     }
 
     /// The primary begins a session in `epoch`: whatever was cut in the last one is void.

@@ -17,4 +17,5 @@ pub mod process;
 pub mod protect;
 pub mod qmp;
 pub mod translate;
+pub mod vm;
 pub mod wire;

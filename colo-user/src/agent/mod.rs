@@ -6,6 +6,7 @@
 
 pub mod beat;
 pub mod packet;
+pub mod place;
 pub mod primary;
 pub mod protection;
 pub mod run;

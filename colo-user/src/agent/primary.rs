@@ -10,29 +10,38 @@
 //! *Apart* before the first sync, and *Syncing*: guest output leaves at once. *InSync*: it is compared, flows begun from now on
 //! only ([`Coverage::NewFlows`]) until a checkpoint copies the rest. *Apart* after a loss: as [`OnPeerLoss`] says.
 //!
+//! A primary that follows its QEMU ([`following`]) lets output leave at once until COLO is entered, and from then on only
+//! what was compared in an epoch whose state the secondary owns; everything else it holds, peer or not.
+//!
+//! Here are session and frames; [`cuts`] ends epochs, [`asks`] asks for checkpoints, [`counters`] counts.
+//!
 //! The shell hands in frames, messages and the time, and carries out [`Effect`]s in order.
+
+mod asks;
+mod counters;
+mod cuts;
+mod following;
+
+pub use asks::{ASK_PAUSE, Losses, REMEMBERED};
+pub use cuts::CUT_LIMIT;
 
 use super::beat::Beat;
 use super::protection::{Protection, Reason};
 use crate::checkpoint::Request;
-use crate::compare::{Action, Cause, Comparator, Coverage, Divergence, Limits, Policy, Token};
+use crate::compare::{Action, Comparator, Coverage, Limits, Policy, Token};
 use crate::epoch::{Epoch, PrimaryEpochs, ProtocolError, Verdict};
 use crate::link::buffer::Outbox;
-use crate::link::frame::{AskReason, ByeReason, Message};
+use crate::link::frame::{ByeReason, Message};
 use crate::mono::Mono;
 use crate::translate::initial_of;
-use std::collections::{BTreeMap, VecDeque};
+use asks::Asks;
+use counters::Own;
+use following::Following;
+use std::collections::VecDeque;
 use std::time::Duration;
 
-/// A cut must be answered in this time: the secondary only empties its queue for it.
-pub const CUT_LIMIT: Duration = Duration::from_secs(10);
 /// Most bytes of the secondary's next epoch that wait for its begin. More than that is a stalled link.
 pub const WITHHELD_BYTES: usize = 16 << 20;
-/// Divergences remembered for the status.
-pub const REMEMBERED: usize = 16;
-/// While a loss goes on, it asks for a checkpoint at most this often.
-pub const ASK_PAUSE: Duration = Duration::from_secs(1);
-
 /// What becomes of guest output when a pair that was in sync has lost its peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnPeerLoss {
@@ -70,35 +79,6 @@ enum Session {
     InSync(Beat),
 }
 
-/// How the shell's numbers stand, see [`Primary::losses`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Losses {
-    /// Frames of the guest that were lost before the agent saw them, for whatever reason.
-    pub captured: u64,
-    /// Those among them that were too long to be held.
-    pub oversized: u64,
-    /// Copies of input that were lost before the agent saw them.
-    pub mirrored: u64,
-    /// Whether buffers run short.
-    pub scarce: bool,
-}
-
-/// Counters of the agent itself.
-#[derive(Clone, Debug, Default)]
-struct Own {
-    released_apart: u64,
-    dropped_apart: u64,
-    input_sent: u64,
-    input_not_sent: u64,
-    learned_sent: u64,
-    output_stale: u64,
-    output_received: u64,
-    sessions: u64,
-    sessions_lost: u64,
-    cuts: u64,
-    cuts_refused: u64,
-}
-
 /// See the module.
 pub struct Primary {
     comparator: Comparator,
@@ -114,12 +94,11 @@ pub struct Primary {
     /// The index after the last one mirrored.
     next_index: u64,
     cut_started: Option<Mono>,
-    wanted_since: Option<Mono>,
-    losses: Losses,
-    peer_lost_input: u64,
-    last_ask: BTreeMap<&'static str, Mono>,
-    asked: BTreeMap<&'static str, u64>,
-    divergences: VecDeque<Divergence>,
+    asks: Asks,
+    /// Set where the own QEMU is followed.
+    following: Option<Following>,
+    /// Held until the next commit, in order: said while no epoch was known to be the secondary's too.
+    waiting: VecDeque<Token>,
     actions: Vec<Action>,
     own: Own,
 }
@@ -147,15 +126,20 @@ impl Primary {
             withheld_bytes: 0,
             next_index: 0,
             cut_started: None,
-            wanted_since: None,
-            losses: Losses::default(),
-            peer_lost_input: 0,
-            last_ask: BTreeMap::new(),
-            asked: BTreeMap::new(),
-            divergences: VecDeque::new(),
+            asks: Asks::default(),
+            following: None,
+            waiting: VecDeque::new(),
             actions: Vec::new(),
             own: Own::default(),
         }
+    }
+
+    /// The same beside a QEMU that it follows. `seed` is random: protections are named after it.
+    #[must_use]
+    pub fn following(mut self, seed: u64) -> Self {
+        self.comparator.set_coverage(Coverage::All);
+        self.following = Some(Following::new(seed));
+        self
     }
 
     /// Whether the pair protects its client.
@@ -172,20 +156,14 @@ impl Primary {
 
     /// Frames held.
     #[must_use]
-    pub const fn held(&self) -> usize {
-        self.comparator.held()
-    }
-
-    /// Whether guest output may be handed in: while a cut runs it belongs to the next epoch and stays where it is.
-    #[must_use]
-    pub fn takes_output(&self) -> bool {
-        !self.epochs.cutting()
+    pub fn held(&self) -> usize {
+        self.comparator.held() + self.waiting.len()
     }
 
     /// A connection whose hellos are done. The session begins in a new epoch.
     pub fn connected(&mut self, now: Mono, outbox: &mut Outbox) {
         self.own.sessions += 1;
-        outbox.push(&Message::Begin(self.epochs.epoch()));
+        self.begin_session(outbox);
         self.session = Session::Syncing(Beat::new(now, self.peer_limit));
         self.protection = Protection::Not(Reason::Syncing);
     }
@@ -199,6 +177,14 @@ impl Primary {
         outbox: Option<&mut Outbox>,
         effects: &mut Vec<Effect>,
     ) {
+        match &self.following {
+            Some(following) if following.free() => {
+                self.own.released_apart += 1;
+                return effects.push(Effect::Release(token));
+            }
+            Some(following) if !following.covered() => return self.wait(token, effects),
+            _ => {}
+        }
         let lost = self.was_in_sync && !matches!(self.session, Session::InSync(_));
         match (&self.session, outbox) {
             (Session::InSync(_), Some(outbox)) => {
@@ -222,6 +208,17 @@ impl Primary {
                 self.own.released_apart += 1;
                 effects.push(Effect::Release(token));
             }
+        }
+    }
+
+    /// Output of an epoch that the secondary may not share: it leaves at the next commit, or never.
+    fn wait(&mut self, token: Token, effects: &mut Vec<Effect>) {
+        if self.on_loss == OnPeerLoss::Close && matches!(self.session, Session::Apart) {
+            self.own.dropped_apart += 1;
+            effects.push(Effect::Drop(token));
+        } else {
+            self.own.waited += 1;
+            self.waiting.push_back(token);
         }
     }
 
@@ -264,35 +261,14 @@ impl Primary {
                     self.session = Session::InSync(beat.clone());
                     self.in_sync(now, effects);
                 }
-                if heartbeat.lost > self.peer_lost_input {
-                    let more = heartbeat.lost - self.peer_lost_input;
-                    self.peer_lost_input = heartbeat.lost;
-                    self.ask(
-                        now,
-                        "input-lost",
-                        format!("{more} frames of input did not reach the secondary's guest"),
-                        effects,
-                    );
-                }
+                self.peer_losses(now, heartbeat.lost, effects);
             }
+            // Of a session that was begun anew since.
+            Message::End(epoch) | Message::Begin(epoch)
+                if self.following.is_some() && *epoch < self.epochs.epoch() => {}
             Message::End(epoch) => self.epochs.end(*epoch)?,
             Message::Begin(epoch) => self.begin(now, *epoch, outbox, effects)?,
-            Message::Ask(AskReason::TranslationFull) => {
-                self.ask(
-                    now,
-                    "translation-full",
-                    "the secondary's translation table is full".into(),
-                    effects,
-                );
-            }
-            Message::Ask(AskReason::CaptureLost) => {
-                self.ask(
-                    now,
-                    "secondary-capture-lost",
-                    "the secondary lost output of its guest".into(),
-                    effects,
-                );
-            }
+            Message::Ask(reason) => self.peer_asks(now, *reason, outbox, effects),
             Message::Bye { reason, text } => {
                 tracing::warn!("the secondary says goodbye: {}: {text}", reason.name());
                 self.lost(now, Reason::PeerLeft, effects);
@@ -301,6 +277,8 @@ impl Primary {
             Message::Learned { .. } => return Err(Violation::Kind("learned")),
             Message::Cut(_) => return Err(Violation::Kind("cut")),
             Message::InputCut { .. } => return Err(Violation::Kind("input-cut")),
+            Message::Session { .. } => return Err(Violation::Kind("session")),
+            Message::Bases { .. } => return Err(Violation::Kind("bases")),
         }
         Ok(())
     }
@@ -313,7 +291,7 @@ impl Primary {
         effects: &mut Vec<Effect>,
     ) -> Result<(), Violation> {
         match self.epochs.output(epoch)? {
-            Verdict::Now if matches!(self.session, Session::InSync(_)) => {
+            Verdict::Now if matches!(self.session, Session::InSync(_)) && self.covered() => {
                 self.comparator.secondary(now, frame, &mut self.actions);
                 self.act(now, effects);
             }
@@ -330,7 +308,13 @@ impl Primary {
     }
 
     fn in_sync(&mut self, now: Mono, effects: &mut Vec<Effect>) {
-        if self.was_in_sync && self.on_loss == OnPeerLoss::Hold {
+        effects.push(Effect::Settle(self.epochs.epoch()));
+        let returned = std::mem::replace(&mut self.was_in_sync, true);
+        if self.following.is_some() {
+            return self.judge_protection();
+        }
+        self.protection = Protection::Protected;
+        if returned && self.on_loss == OnPeerLoss::Hold {
             self.ask(
                 now,
                 "peer-returned",
@@ -340,50 +324,6 @@ impl Primary {
         } else {
             self.comparator.set_coverage(Coverage::NewFlows);
         }
-        self.was_in_sync = true;
-        self.protection = Protection::Protected;
-        effects.push(Effect::Settle(self.epochs.epoch()));
-    }
-
-    /// The guest was copied, and all that it had said before has been handed in: begins the cut. Out of sync there is
-    /// nobody to cut with, and the call is counted and void.
-    pub fn cut(&mut self, now: Mono, outbox: Option<&mut Outbox>) {
-        let (Session::InSync(_), Some(outbox)) = (&self.session, outbox) else {
-            self.own.cuts_refused += 1;
-            return;
-        };
-        if let Some(epoch) = self.epochs.cut() {
-            self.cut_started = Some(now);
-            outbox.push(&Message::Cut(epoch));
-            outbox.push(&Message::InputCut { epoch, first: self.next_index });
-        }
-    }
-
-    fn begin(
-        &mut self,
-        now: Mono,
-        epoch: Epoch,
-        outbox: &mut Outbox,
-        effects: &mut Vec<Effect>,
-    ) -> Result<(), Violation> {
-        self.epochs.begin(epoch)?;
-        self.own.cuts += 1;
-        self.cut_started = None;
-        self.comparator.checkpoint(now, &mut self.actions);
-        if let Some(since) = self.wanted_since.take() {
-            self.comparator.checkpoint_cost(now.saturating_since(since));
-        }
-        effects.push(Effect::Settle(epoch));
-        self.act(now, effects);
-        for frame in std::mem::take(&mut self.withheld) {
-            self.comparator.secondary(now, &frame, &mut self.actions);
-        }
-        self.withheld_bytes = 0;
-        self.act(now, effects);
-        if self.epochs.cut_wanted() {
-            self.cut(now, Some(outbox));
-        }
-        Ok(())
     }
 
     /// The peer is lost, for `reason`: the link is closed and the policy applied.
@@ -398,7 +338,8 @@ impl Primary {
         self.cut_started = None;
         self.withheld.clear();
         self.withheld_bytes = 0;
-        self.peer_lost_input = 0;
+        self.asks.peer_lost_input = 0;
+        self.uncover(now);
         effects.push(Effect::CloseLink(match reason {
             Reason::LinkStalled => Some((ByeReason::Stalled, "the link did not drain".into())),
             Reason::ProtocolBroken | Reason::CutUnanswered => {
@@ -408,9 +349,9 @@ impl Primary {
             _ => None,
         }));
         match self.on_loss {
-            OnPeerLoss::Pass => self.release_all(now, effects),
+            OnPeerLoss::Pass if self.following.is_none() => self.release_all(now, effects),
             OnPeerLoss::Close => self.drop_all(now, effects),
-            OnPeerLoss::Hold => {}
+            OnPeerLoss::Pass | OnPeerLoss::Hold => {}
         }
     }
 
@@ -429,52 +370,28 @@ impl Primary {
     }
 
     fn release_all(&mut self, now: Mono, effects: &mut Vec<Effect>) {
+        // What waits is younger than what the comparator has.
         self.comparator.release_all(now, &mut self.actions);
         self.act(now, effects);
+        effects.extend(self.waiting.drain(..).map(Effect::Release));
     }
 
     fn drop_all(&mut self, now: Mono, effects: &mut Vec<Effect>) {
         self.comparator.release_all(now, &mut self.actions);
-        for action in self.actions.drain(..) {
-            if let Action::Release(token) | Action::Drop(token) = action {
-                self.own.dropped_apart += 1;
-                effects.push(Effect::Drop(token));
-            }
+        let held = self.actions.drain(..).filter_map(|action| match action {
+            Action::Release(token) | Action::Drop(token) => Some(token),
+            Action::Window(..) | Action::Emit(_) | Action::Checkpoint(_) => None,
+        });
+        for token in held.chain(self.waiting.drain(..)) {
+            self.own.dropped_apart += 1;
+            effects.push(Effect::Drop(token));
         }
     }
 
-    /// How the data path's numbers stand now: what has grown asks for a checkpoint by name.
-    pub fn losses(&mut self, now: Mono, losses: Losses, effects: &mut Vec<Effect>) {
-        let before = std::mem::replace(&mut self.losses, losses);
-        let oversized = losses.oversized.saturating_sub(before.oversized);
-        if oversized > 0 {
-            let text = format!(
-                "{oversized} frames of the guest are longer than can be held: switch its segmentation offload off, or \
-                 lower its MTU"
-            );
-            self.ask(now, "oversized-frame", text, effects);
-        }
-        let n = losses.captured.saturating_sub(before.captured).saturating_sub(oversized);
-        if n > 0 {
-            self.ask(
-                now,
-                "capture-lost",
-                format!("{n} frames of the guest were lost before they could be held"),
-                effects,
-            );
-        }
-        if losses.mirrored > before.mirrored {
-            let n = losses.mirrored - before.mirrored;
-            self.ask(
-                now,
-                "mirror-input-lost",
-                format!("{n} frames of input found no room in the mirror"),
-                effects,
-            );
-        }
-        if losses.scarce {
-            self.ask(now, "pressure", format!("buffers run short with {} frames held", self.held()), effects);
-        }
+    /// Whether the peer has been silent for too long, whatever waits to be read.
+    #[must_use]
+    pub fn overdue(&self, now: Mono) -> bool {
+        matches!(&self.session, Session::Syncing(beat) | Session::InSync(beat) if beat.silent(now))
     }
 
     /// The outbox had to drop a message.
@@ -523,64 +440,6 @@ impl Primary {
             }
         }
         self.actions = actions;
-    }
-
-    fn diverged(&mut self, now: Mono, cause: &Cause, effects: &mut Vec<Effect>) {
-        let request = Request::of_cause(cause, self.epochs.epoch());
-        if let Some(divergence) = &request.divergence {
-            if self.divergences.len() == REMEMBERED {
-                self.divergences.pop_front();
-            }
-            self.divergences.push_back(divergence.clone());
-        }
-        self.wanted_since.get_or_insert(now);
-        *self.asked.entry(request.kind).or_default() += 1;
-        effects.push(Effect::Ask(request));
-    }
-
-    /// Asks for what the agent itself saw; out of sync there is nothing to ask for.
-    fn ask(&mut self, now: Mono, kind: &'static str, text: String, effects: &mut Vec<Effect>) {
-        let again = self.last_ask.get(kind).is_none_or(|&last| now.saturating_since(last) >= ASK_PAUSE);
-        if !again || !matches!(self.session, Session::InSync(_)) {
-            return;
-        }
-        self.last_ask.insert(kind, now);
-        self.wanted_since.get_or_insert(now);
-        *self.asked.entry(kind).or_default() += 1;
-        effects.push(Effect::Ask(Request { kind, text, epoch: self.epochs.epoch(), divergence: None }));
-    }
-
-    /// Checkpoints asked for, by kind.
-    #[must_use]
-    pub const fn asked(&self) -> &BTreeMap<&'static str, u64> {
-        &self.asked
-    }
-
-    /// The last [`REMEMBERED`] divergences, newest last.
-    pub fn divergences(&self) -> impl Iterator<Item = &Divergence> {
-        self.divergences.iter()
-    }
-
-    /// All counters of the agent and its comparator.
-    pub fn counters(&self) -> impl Iterator<Item = (String, u64)> + '_ {
-        let own = &self.own;
-        let named = [
-            ("released_apart", own.released_apart),
-            ("dropped_apart", own.dropped_apart),
-            ("input_sent", own.input_sent),
-            ("input_not_sent", own.input_not_sent),
-            ("learned_sent", own.learned_sent),
-            ("output_received", own.output_received),
-            ("output_stale", own.output_stale),
-            ("sessions", own.sessions),
-            ("sessions_lost", own.sessions_lost),
-            ("cuts", own.cuts),
-            ("cuts_refused", own.cuts_refused),
-            ("flows", self.comparator.flows() as u64),
-            ("held_bytes", self.comparator.held_bytes() as u64),
-        ];
-        let named = named.into_iter().map(|(name, n)| (name.to_owned(), n));
-        named.chain(self.comparator.counters().named())
     }
 }
 

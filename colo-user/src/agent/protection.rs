@@ -21,13 +21,21 @@ pub enum Reason {
     ProtocolBroken,
     /// A cut was begun and the peer did not end it in time.
     CutUnanswered,
+    /// The link works, and the VMs are not in COLO.
+    NotInColo,
+    /// In COLO, and no checkpoint was seen from its beginning since the agents met.
+    CheckpointDue,
+    /// COLO has ended on this side.
+    LeftColo,
+    /// The monitor of the own QEMU does not answer.
+    MonitorLost,
     /// The agent ends.
     Exiting,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 13] = [
         Self::Connecting,
         Self::Syncing,
         Self::PeerLost,
@@ -36,6 +44,10 @@ impl Reason {
         Self::LinkStalled,
         Self::ProtocolBroken,
         Self::CutUnanswered,
+        Self::NotInColo,
+        Self::CheckpointDue,
+        Self::LeftColo,
+        Self::MonitorLost,
         Self::Exiting,
     ];
 
@@ -51,6 +63,10 @@ impl Reason {
             Self::LinkStalled => "link stalled",
             Self::ProtocolBroken => "protocol broken",
             Self::CutUnanswered => "cut unanswered",
+            Self::NotInColo => "not in COLO",
+            Self::CheckpointDue => "checkpoint due",
+            Self::LeftColo => "left COLO",
+            Self::MonitorLost => "monitor lost",
             Self::Exiting => "exiting",
         }
     }

@@ -6,7 +6,7 @@
 
 use super::packet::primary::PrimaryThread;
 use super::packet::secondary::SecondaryThread;
-use super::packet::{Command, Handle, Port, channel};
+use super::packet::{Command, Ends, Handle, Port, channel};
 use super::primary::{OnPeerLoss, Primary};
 use super::secondary::Secondary;
 use crate::checkpoint::{BackendSpec, OnCheckpoint, Signals};
@@ -15,8 +15,9 @@ use crate::control::ControlSocket;
 use crate::datapath::{Config, Datapath, DatapathError, Role as Side};
 use crate::link::connect::{Connector, Slot};
 use crate::link::endpoint::Endpoint;
-use crate::link::frame::{Hello, Role};
+use crate::link::frame::{HEARS_QEMU, Hello, Role};
 use crate::mono::Mono;
+use crate::qmp::Monitor;
 use anyhow::{Context as _, Result, anyhow};
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -51,6 +52,8 @@ pub struct Options {
     pub peer: Endpoint,
     /// A peer silent for this long is lost.
     pub peer_limit: Duration,
+    /// The monitor of the guest's QEMU, where it is followed.
+    pub qmp: Option<Endpoint>,
     /// The control socket.
     pub control: PathBuf,
     /// Set for a primary.
@@ -77,7 +80,8 @@ async fn supervise(options: Options, control: ControlSocket) -> Result<()> {
     let slot = Arc::new(Slot::default());
     let role = if options.primary.is_some() { Role::Primary } else { Role::Secondary };
     let (links, mut made) = mpsc::channel(1);
-    let hello = Hello::plain(role, boot_id()?);
+    let features = if options.qmp.is_some() { HEARS_QEMU } else { 0 };
+    let hello = Hello { features, ..Hello::plain(role, random()?) };
     let connector = Connector::new(options.peer.clone(), hello, Arc::clone(&slot), links)?;
 
     let (guest, uplink) = (options.datapath.guest.clone(), options.datapath.uplink.clone());
@@ -123,8 +127,9 @@ async fn start_packet_thread(
             warn!("a checkpoint came after the end of the packet thread");
         }
     });
-    let Options { datapath: config, peer, peer_limit, primary, .. } = options;
-    let peer = peer.to_string();
+    let Options { datapath: config, peer, peer_limit, primary, qmp, .. } = options;
+    let follows = qmp.is_some();
+    let ends = Ends { slot, peer: peer.to_string(), port, monitor: qmp.map(Monitor::new).transpose()? };
     debug_assert_eq!(primary.is_some(), config.role == Side::Primary);
     let (attached, is_attached) = oneshot::channel::<Result<(), DatapathError>>();
     let (ended, has_ended) = oneshot::channel();
@@ -134,6 +139,7 @@ async fn start_packet_thread(
             // One flow may hold a whole TCP window, but not most of the buffers.
             let limits = Limits { queue: (config.frames / 4) as usize, ..Limits::default() };
             let core = Primary::new(p.policy, limits, p.on_loss, peer_limit, Mono::now());
+            let core = if follows { core.following(u64::from_ne_bytes(random()?)) } else { core };
             Some((core, signals, p.release_on_exit))
         }
         None => None,
@@ -149,11 +155,12 @@ async fn start_packet_thread(
         let _ = attached.send(Ok(()));
         let outcome = match primary {
             Some((core, signals, release)) => {
-                PrimaryThread::new(datapath, core, slot, peer, port, signals, release).run()
+                PrimaryThread::new(datapath, core, ends, signals, release).run()
             }
             None => {
                 let core = Secondary::new(crate::translate::Limits::default(), peer_limit);
-                SecondaryThread::new(datapath, core, slot, peer, port).run()
+                let core = if follows { core.following() } else { core };
+                SecondaryThread::new(datapath, core, ends).run()
             }
         };
         let _ = ended.send(outcome.context("the packet thread lost an interface"));
@@ -162,9 +169,9 @@ async fn start_packet_thread(
     Ok(has_ended)
 }
 
-/// Sixteen random bytes.
-fn boot_id() -> io::Result<[u8; 16]> {
-    let mut id = [0; 16];
-    File::open("/dev/urandom")?.read_exact(&mut id)?;
-    Ok(id)
+/// Random bytes.
+fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes)
 }

@@ -1,10 +1,13 @@
 //! What the secondary's agent decides, without I/O: translator, epochs, session and the queue of input.
 //!
-//! States as in [`super::primary`]: *Apart*, *Syncing* from the connection to the primary's begin and first answer,
+//! States as in [`super::primary`]: *Apart*, *Syncing* from the connection to the primary's session and first answer,
 //! then *InSync*. Output of the guest is translated to wire space and sent, tagged with the epoch; apart it is
 //! translated all the same (so that the table stays right) and dropped. Input waits in one queue, bounded by
 //! [`QUEUE_FRAMES`] and [`QUEUE_BYTES`]: beyond that it is dropped and told as lost. It is translated when its turn to
-//! be injected has come, since a cut may come before.
+//! be injected has come, since a cut may come before, and kept for a while after that: a secondary that follows its QEMU
+//! ([`loading`]) injects again what a loaded state lacks.
+
+mod loading;
 
 use super::beat::Beat;
 use super::primary::Violation;
@@ -13,7 +16,8 @@ use crate::epoch::{Epoch, SecondaryEpochs, Verdict};
 use crate::link::buffer::Outbox;
 use crate::link::frame::{AskReason, ByeReason, Message};
 use crate::mono::Mono;
-use crate::translate::{Direction, Event, Limits, Translator};
+use crate::translate::{Base, Direction, Event, Limits, Outcome, Translator};
+use loading::{Given, Loading};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -57,6 +61,11 @@ struct Input {
 
 #[derive(Clone, Debug, Default)]
 struct Own {
+    output_unsure: u64,
+    input_again: u64,
+    input_unread: u64,
+    input_forgotten: u64,
+    input_cuts_inexact: u64,
     output_sent: u64,
     output_not_sent: u64,
     input_received: u64,
@@ -74,6 +83,7 @@ struct Own {
 /// See the module.
 pub struct Secondary {
     translator: Translator,
+    translator_limits: Limits,
     epochs: SecondaryEpochs,
     session: Session,
     protection: Protection,
@@ -86,6 +96,8 @@ pub struct Secondary {
     handed: VecDeque<Vec<u8>>,
     capture_lost: u64,
     asks: Vec<AskReason>,
+    /// Set where the own QEMU is followed.
+    loading: Option<Loading>,
     own: Own,
 }
 
@@ -94,6 +106,7 @@ impl Secondary {
     #[must_use]
     pub fn new(limits: Limits, peer_limit: Duration) -> Self {
         Self {
+            translator_limits: limits,
             translator: Translator::new(limits),
             epochs: SecondaryEpochs::default(),
             session: Session::Apart,
@@ -105,8 +118,16 @@ impl Secondary {
             handed: VecDeque::new(),
             capture_lost: 0,
             asks: Vec::new(),
+            loading: None,
             own: Own::default(),
         }
+    }
+
+    /// The same beside a QEMU that it follows.
+    #[must_use]
+    pub fn following(mut self) -> Self {
+        self.loading = Some(Loading::default());
+        self
     }
 
     /// Whether the pair protects its client.
@@ -130,12 +151,18 @@ impl Secondary {
     /// Frames of input that did not reach the guest, ever.
     #[must_use]
     pub const fn lost_input(&self) -> u64 {
-        self.own.input_overflow + self.own.input_never
+        self.own.input_overflow + self.own.input_never + self.own.input_forgotten
     }
 
     /// A connection whose hellos are done.
     pub fn connected(&mut self, now: Mono) {
         self.own.sessions += 1;
+        if let Some(loading) = &mut self.loading {
+            // Numbered by another session, maybe by another agent; the next state has it or the primary sends it again.
+            loading.disconnected();
+            self.own.input_stale += self.queue.len() as u64;
+            self.clear_queue();
+        }
         self.session = Session::Syncing { beat: Beat::new(now, self.peer_limit), begun: false };
         self.protection = Protection::Not(Reason::Syncing);
     }
@@ -149,7 +176,8 @@ impl Secondary {
     }
 
     fn say(&mut self, frame: &[u8], outbox: Option<&mut Outbox>) {
-        let begun = matches!(self.session, Session::InSync(_) | Session::Syncing { begun: true, .. });
+        let begun = matches!(self.session, Session::InSync(_) | Session::Syncing { begun: true, .. })
+            && self.loading.as_ref().is_none_or(Loading::covered);
         match outbox {
             Some(outbox) if begun => {
                 self.own.output_sent += 1;
@@ -195,30 +223,35 @@ impl Secondary {
                 self.epochs.check_input(*epoch)?;
                 self.input(*index, frame);
             }
+            // What was learned before the state was loaded is part of it.
+            Message::Learned { epoch, .. } if self.loading.is_some() && *epoch != self.epochs.epoch() => {}
             Message::Learned { initial, .. } => {
                 self.own.learned_received += 1;
                 // What it is paired with, if with anything, comes out as events.
                 let _ = self.translator.learn(now, initial);
                 self.events(Some(outbox));
             }
-            Message::Begin(epoch) => {
+            Message::Session { epoch, .. } => {
                 if let Session::Syncing { begun, .. } = &mut self.session {
                     *begun = true;
                 }
                 self.begin(*epoch);
+                self.answer_session(outbox);
             }
             Message::Cut(epoch) => {
                 self.epochs.cut(*epoch)?;
                 effects.push(Effect::Drain);
             }
-            Message::InputCut { epoch, first } => self.epochs.input_cut(*epoch, *first)?,
+            Message::Bases { epoch, bases } => self.bases(*epoch, bases)?,
+            Message::InputCut { epoch, first } => self.input_cut(*epoch, *first)?,
             Message::Heartbeat(heartbeat) => {
                 beat.heard(now, heartbeat);
+                self.proved(heartbeat.echo);
                 if let Session::Syncing { beat, begun: true } = &self.session
                     && beat.answered()
                 {
                     self.session = Session::InSync(beat.clone());
-                    self.protection = Protection::Protected;
+                    self.judge_protection();
                 }
             }
             Message::Bye { reason, text } => {
@@ -227,26 +260,50 @@ impl Secondary {
             }
             Message::Output { .. } => return Err(Violation::Kind("output")),
             Message::End(_) => return Err(Violation::Kind("end")),
+            Message::Begin(_) => return Err(Violation::Kind("begin")),
             Message::Ask(_) => return Err(Violation::Kind("ask")),
         }
         Ok(())
     }
 
-    /// A session begins. Input of the last one that is still withheld by a cut has no known side any more: dropped, and told
-    /// as lost.
+    /// A session begins. Without a QEMU that is followed, input of the last one that is still withheld by a cut has no known
+    /// side any more: dropped, and told as lost.
     fn begin(&mut self, epoch: Epoch) {
-        if self.queue.front().is_some_and(|input| self.epochs.input(input.index) == Verdict::Withhold) {
+        if let Some(loading) = &mut self.loading {
+            loading.begin();
+        } else if self.queue.front().is_some_and(|input| self.epochs.input(input.index) == Verdict::Withhold)
+        {
             self.own.input_overflow += self.queue.len() as u64;
-            self.queue.clear();
-            self.queue_bytes = 0;
-            self.ready = None;
+            self.clear_queue();
         }
         self.epochs.restart(epoch);
+        self.judge_protection();
+    }
+
+    fn clear_queue(&mut self) {
+        self.queue.clear();
+        self.queue_bytes = 0;
+        self.ready = None;
+    }
+
+    fn judge_protection(&mut self) {
+        if matches!(self.session, Session::InSync(_)) {
+            self.protection = self.loading.as_ref().map_or(Protection::Protected, Loading::protection);
+        }
     }
 
     fn input(&mut self, index: u64, frame: &[u8]) {
         self.own.input_received += 1;
-        if self.queue.len() >= QUEUE_FRAMES || self.queue_bytes + frame.len() > QUEUE_BYTES {
+        let full =
+            |core: &Self| core.queue.len() >= QUEUE_FRAMES || core.queue_bytes + frame.len() > QUEUE_BYTES;
+        // Before the first state the oldest goes: that state has it.
+        while full(self) && self.loading.as_ref().is_some_and(|loading| !loading.covered()) {
+            let Some(oldest) = self.queue.front().map(|input| input.index) else { break };
+            self.pop();
+            self.own.input_stale += 1;
+            self.loading.as_mut().expect("asked above").forget(oldest);
+        }
+        if full(self) {
             self.own.input_overflow += 1;
             return;
         }
@@ -259,18 +316,22 @@ impl Secondary {
         self.own.cuts += 1;
         let ended = self.epochs.epoch();
         let begun = self.epochs.loaded();
-        // No base: this primary has never taken over.
-        if self.translator.epoch_cut(now, []).is_err() {
-            self.asks.push(AskReason::TranslationFull);
-        }
-        // Input is translated anew, by what is learned from here on.
-        self.ready = None;
+        // No base: a primary that has taken over follows its QEMU.
         self.own.input_stale += self.handed.len() as u64;
-        self.handed.clear();
+        self.forget_translation(now, Vec::new());
         if let Some(outbox) = outbox {
             outbox.push(&Message::End(ended));
             outbox.push(&Message::Begin(begun));
         }
+    }
+
+    fn forget_translation(&mut self, now: Mono, bases: Vec<Base>) {
+        if self.translator.epoch_cut(now, bases).is_err() {
+            self.asks.push(AskReason::TranslationFull);
+        }
+        // Input is translated anew, by what is learned from here on.
+        self.ready = None;
+        self.handed.clear();
     }
 
     /// Injects what may go in now, at most `budget` frames. Returns true if more is waiting and would go in.
@@ -281,6 +342,9 @@ impl Secondary {
         mut outbox: Option<&mut Outbox>,
         mut put: impl FnMut(&[u8]) -> Injection,
     ) -> bool {
+        if self.loading.as_ref().is_some_and(|loading| !loading.injects()) {
+            return false;
+        }
         for _ in 0..budget {
             if let Some(frame) = self.handed.front() {
                 let injection = put(frame);
@@ -305,8 +369,8 @@ impl Secondary {
                 let outcome = self.translator.input(now, &mut frame);
                 self.events(outbox.as_deref_mut());
                 if !outcome.forward() {
-                    self.own.input_untranslatable += u64::from(outcome == crate::translate::Outcome::Dropped);
-                    self.pop();
+                    self.own.input_untranslatable += u64::from(outcome == Outcome::Dropped);
+                    self.given(Given::Kept);
                     continue;
                 }
                 self.ready = Some(frame);
@@ -319,9 +383,18 @@ impl Secondary {
             if !self.injected(injection) {
                 return false;
             }
-            self.pop();
+            let same = self.queue.front().map(|input| &input.frame) == self.ready.as_ref();
+            self.given(if same { Given::Same } else { Given::Changed });
         }
         true
+    }
+
+    /// The front of the queue has been given to the guest, or to the translator.
+    fn given(&mut self, given: Given) {
+        let input = self.pop();
+        if let (Some(loading), Some(input)) = (&mut self.loading, input) {
+            loading.remember(input, given);
+        }
     }
 
     /// Counts; false if it is to be tried again.
@@ -334,11 +407,11 @@ impl Secondary {
         true
     }
 
-    fn pop(&mut self) {
+    fn pop(&mut self) -> Option<Input> {
         self.ready = None;
-        if let Some(input) = self.queue.pop_front() {
-            self.queue_bytes -= input.frame.len();
-        }
+        let input = self.queue.pop_front()?;
+        self.queue_bytes -= input.frame.len();
+        Some(input)
     }
 
     /// Frames of the guest that were lost before the agent saw them, ever.
@@ -357,12 +430,21 @@ impl Secondary {
         self.own.sessions_lost += 1;
         self.session = Session::Apart;
         self.protection = Protection::Not(reason);
+        if let Some(loading) = &mut self.loading {
+            loading.lost();
+        }
         effects.push(Effect::CloseLink(match reason {
             Reason::LinkStalled => Some((ByeReason::Stalled, "the link did not drain".into())),
             Reason::ProtocolBroken => Some((ByeReason::Protocol, reason.text().into())),
             Reason::Exiting => Some((ByeReason::Exit, "the secondary's agent ends".into())),
             _ => None,
         }));
+    }
+
+    /// Whether the peer has been silent for too long, whatever waits to be read.
+    #[must_use]
+    pub fn overdue(&self, now: Mono) -> bool {
+        matches!(&self.session, Session::Syncing { beat, .. } | Session::InSync(beat) if beat.silent(now))
     }
 
     /// Time passes.
@@ -400,6 +482,11 @@ impl Secondary {
     pub fn counters(&self) -> impl Iterator<Item = (String, u64)> + '_ {
         let own = &self.own;
         let named = [
+            ("output_unsure", own.output_unsure),
+            ("input_again", own.input_again),
+            ("input_unread", own.input_unread),
+            ("input_forgotten", own.input_forgotten),
+            ("input_cuts_inexact", own.input_cuts_inexact),
             ("output_sent", own.output_sent),
             ("output_not_sent", own.output_not_sent),
             ("input_received", own.input_received),

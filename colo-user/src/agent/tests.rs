@@ -232,7 +232,7 @@ impl World {
 
     fn take_captured(&mut self) {
         let Some(frame) = self.captured_primary.pop_front() else { return };
-        if !self.primary.takes_output() {
+        if self.primary.place(self.now) == super::place::Place::Wait {
             self.captured_primary.push_front(frame);
             return;
         }

@@ -82,7 +82,12 @@ impl Mailbox {
     fn try_take(&self) -> Option<Taken> {
         let mut state = locked(&self.state);
         let settled = state.settled;
-        state.waiting.take().filter(|taken| settled.is_none_or(|epoch| taken.request.epoch >= epoch))
+        let taken = state.waiting.take()?;
+        if settled.is_none_or(|epoch| taken.request.epoch >= epoch) {
+            return Some(taken);
+        }
+        *state.counters.entry("settled").or_default() += 1;
+        None
     }
 
     /// Counts an outcome.

@@ -8,7 +8,8 @@
 //! | `log` | a line in the log ([`Log`]) |
 //! | `exec:COMMAND` | a command with the divergence in its environment ([`exec`]) |
 //! | `notify:ENDPOINT` | QEMU's notify_dev protocol ([`notify`], the protocol itself in [`notify_dev`]) |
-//! | `qmp:ENDPOINT` | a forced checkpoint of QEMU's own COLO ([`qmp`]) |
+//!
+//! A QEMU that is followed with `--qmp` is asked by the packet thread itself ([`crate::vm`]).
 //!
 //! A request is *settled* when a later epoch begins ([`Signals::settle`]): backends do not start on a settled one. A
 //! backend that hears that a checkpoint has come says so through [`OnCheckpoint`], which begins the cut.
@@ -17,7 +18,6 @@ pub mod exec;
 pub mod mailbox;
 pub mod notify;
 pub mod notify_dev;
-pub mod qmp;
 
 use crate::compare::{Cause, Divergence};
 use crate::epoch::Epoch;
@@ -101,8 +101,6 @@ pub enum BackendSpec {
     Exec(String),
     /// `notify:ENDPOINT`
     Notify(Endpoint),
-    /// `qmp:ENDPOINT`
-    Qmp(Endpoint),
 }
 
 impl FromStr for BackendSpec {
@@ -115,13 +113,8 @@ impl FromStr for BackendSpec {
             None if text == "log" => Ok(Self::Log),
             Some(("exec", command)) if !command.trim().is_empty() => Ok(Self::Exec(command.to_owned())),
             Some(("notify", text)) => endpoint(text).map(Self::Notify),
-            Some(("qmp", text)) => match endpoint(text)? {
-                Endpoint { server: true, .. } => Err(format!(
-                    "`{text}`: QEMU listens on its monitor and colo connects; leave out server=on"
-                )),
-                monitor => Ok(Self::Qmp(monitor)),
-            },
-            _ => Err(format!("`{text}` is none of log, exec:COMMAND, notify:ENDPOINT, qmp:ENDPOINT")),
+            Some(("qmp", _)) => Err(format!("`{text}`: QEMU's own COLO is followed with --qmp ENDPOINT")),
+            _ => Err(format!("`{text}` is none of log, exec:COMMAND, notify:ENDPOINT")),
         }
     }
 }
@@ -136,7 +129,6 @@ impl BackendSpec {
             Self::Log => Box::new(Log),
             Self::Exec(command) => Box::new(exec::Exec::new(command)),
             Self::Notify(endpoint) => Box::new(notify::NotifyDev::open(endpoint)?),
-            Self::Qmp(endpoint) => Box::new(qmp::Qmp::new(endpoint)),
         })
     }
 
@@ -145,7 +137,6 @@ impl BackendSpec {
             Self::Log => "log",
             Self::Exec(_) => "exec",
             Self::Notify(_) => "notify",
-            Self::Qmp(_) => "qmp",
         }
     }
 }

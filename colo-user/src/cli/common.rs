@@ -40,9 +40,16 @@ pub struct Common {
     /// Without it the uplink is the guest's alone.
     #[arg(long, value_name = "MAC", value_parser = mac)]
     guest_mac: Option<[u8; 6]>,
-    /// A peer that has not been heard for this long is lost, in milliseconds; heartbeats go out every 500
-    #[arg(long, value_name = "MS", default_value_t = 5000, value_parser = value_parser!(u64).range(1000..))]
+    /// A peer that has not been heard for this long is lost, in milliseconds
+    ///
+    /// Heartbeats go out five times as often, at least every 500 ms.
+    #[arg(long, value_name = "MS", default_value_t = 5000, value_parser = value_parser!(u64).range(100..))]
     peer_timeout: u64,
+    /// The monitor of this guest's QEMU (unix:PATH or tcp:HOST:PORT), colo's alone: follow its own COLO, exactly
+    ///
+    /// Give it to both agents. The migration capability `events` must be on before `migrate`.
+    #[arg(long, value_name = "ENDPOINT", value_parser = monitor)]
+    qmp: Option<Endpoint>,
     /// The control socket, for `colo status` (default: `/run/colo/<guest interface>.sock`)
     #[arg(long, value_name = "PATH")]
     control: Option<PathBuf>,
@@ -62,7 +69,23 @@ impl Common {
             ..Config::new(role, &self.guest, &self.uplink)
         };
         let peer_limit = Duration::from_millis(self.peer_timeout);
-        Options { datapath, peer: self.peer, peer_limit, control, primary }
+        Options { datapath, peer: self.peer, peer_limit, qmp: self.qmp, control, primary }
+    }
+
+    /// Whether the guest's QEMU is followed.
+    #[must_use]
+    pub const fn follows(&self) -> bool {
+        self.qmp.is_some()
+    }
+}
+
+/// Reads the endpoint of a monitor.
+fn monitor(text: &str) -> Result<Endpoint, String> {
+    match text.parse::<Endpoint>().map_err(|error| error.to_string())? {
+        Endpoint { server: true, .. } => {
+            Err(format!("`{text}`: QEMU listens on its monitor and colo connects; leave out server=on"))
+        }
+        monitor => Ok(monitor),
     }
 }
 

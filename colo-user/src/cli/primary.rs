@@ -32,17 +32,20 @@ Exit status 1: it could not start, or lost an interface. 2: the command line is 
 With exec:COMMAND the command finds the divergence in COLO_KIND, COLO_TEXT, COLO_EPOCH, COLO_FLOW, COLO_SEQ, COLO_OFFSET,
 COLO_PRIMARY, COLO_SECONDARY (hexadecimal) and COLO_COALESCED. One runs at a time, for at most 30 s; what comes meanwhile is
 one more run. With notify:ENDPOINT the agent speaks QEMU's notify_dev protocol: DO_CHECKPOINT each second until
-COLO_CHECKPOINT says that the secondary owns the state, which releases what is held. With qmp:ENDPOINT, a monitor of the
-primary's QEMU that is colo's alone, it forces a checkpoint of QEMU's own COLO and follows all that come; the migration
-capability `events` must be on.")]
+COLO_CHECKPOINT says that the secondary owns the state, which releases what is held.
+
+With --qmp ENDPOINT, a monitor of this guest's QEMU that is colo's alone, the agent follows QEMU's own COLO and asks it for
+checkpoints: start the agents before COLO is entered. What the guest says leaves at once until then, and from then on only
+what was compared or what a checkpoint has given to the secondary.")]
 pub struct Primary {
     #[command(flatten)]
     common: Common,
     /// Without a peer: pass (release what is held, then everything at once), hold, or close (drop)
     ///
-    /// Applies once the agents have met; before that everything passes.
-    #[arg(long, value_name = "POLICY", value_enum, default_value_t = Loss::Pass)]
-    on_peer_loss: Loss,
+    /// Applies once the agents have met; before that everything passes. The default is pass, and hold with --qmp, where pass
+    /// is refused.
+    #[arg(long, value_name = "POLICY", value_enum)]
+    on_peer_loss: Option<Loss>,
     /// What becomes of held frames when the agent ends
     #[arg(long, value_name = "POLICY", value_enum, default_value_t = Exit::Release)]
     on_exit: Exit,
@@ -57,12 +60,12 @@ pub struct Primary {
     /// Longest such wait, in milliseconds; between the two it is what checkpoints have lately cost
     #[arg(long, value_name = "MS", default_value_t = 3000, value_parser = value_parser!(u64).range(1..))]
     wait_max: u64,
-    /// How checkpoints are asked for: log, exec:COMMAND, notify:ENDPOINT or qmp:ENDPOINT; may be given several times
+    /// How checkpoints are asked for: log, exec:COMMAND or notify:ENDPOINT; may be given several times
     #[arg(long, value_name = "HOW", default_value = "log")]
     checkpoint: Vec<BackendSpec>,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Loss {
     Pass,
     Hold,
@@ -90,7 +93,13 @@ impl Primary {
             bypass: self.bypass,
             ..Policy::default()
         };
-        let on_loss = match self.on_peer_loss {
+        let follows = self.common.follows();
+        ensure!(
+            !(follows && self.on_peer_loss == Some(Loss::Pass)),
+            "--on-peer-loss pass with --qmp: the secondary may have taken over; give hold or close"
+        );
+        let default = if follows { Loss::Hold } else { Loss::Pass };
+        let on_loss = match self.on_peer_loss.unwrap_or(default) {
             Loss::Pass => OnPeerLoss::Pass,
             Loss::Hold => OnPeerLoss::Hold,
             Loss::Close => OnPeerLoss::Close,

@@ -16,6 +16,9 @@ Example, the primary on 192.0.2.10 and the secondary on 192.0.2.11:
   primary's host:    colo primary   --guest tap0 --uplink eth1 --peer tcp:192.0.2.10:9000,server=on
   secondary's host:  colo secondary --guest tap0 --uplink eth1 --peer tcp:192.0.2.10:9000
 
+With --qmp ENDPOINT, a monitor of this guest's QEMU that is colo's alone, the agent follows the states that QEMU's own COLO
+loads; the primary's agent needs it too.
+
 Either agent may be started first, and again after it was stopped. The interfaces are left as they were found.
 Exit status 0: stopped by SIGTERM or SIGINT. 1: it could not start, or lost an interface. 2: the command line is wrong.")]
 pub struct Secondary {

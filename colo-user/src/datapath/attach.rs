@@ -86,6 +86,7 @@ impl Datapath {
             warnings,
             waiting: Waiting::default(),
             mirror_gaps: Gaps::default(),
+            input: super::unread::Input::default(),
             told: ToldLosses::default(),
             own: Own::default(),
         })

@@ -100,6 +100,13 @@ impl Injector {
         })
     }
 
+    /// Frames put in that the reader of a tap has not fetched; anything else has no queue of its own.
+    pub fn unread(&mut self, netlink: &mut Netlink) -> io::Result<u64> {
+        let Some(tap) = &mut self.tap else { return Ok(0) };
+        tap.refresh(self.sent, netlink)?;
+        Ok(tap.limit - tap.left)
+    }
+
     pub fn count(&self, counters: &mut Counters) {
         counters.add("injected", self.sent, "Frames put into the guest's interface.");
         counters.add(

@@ -33,6 +33,7 @@ pub mod programs;
 mod record;
 mod sys;
 mod tally;
+mod unread;
 mod wait;
 mod xsk;
 
@@ -46,6 +47,7 @@ pub use counters::{CounterValue, Counters};
 pub use error::DatapathError;
 pub use inject::{Injected, TAP_CREDIT};
 pub use tally::Pressure;
+pub use unread::InputRead;
 pub use wait::{Ready, Wake};
 
 use gaps::Gaps;
@@ -118,6 +120,7 @@ pub struct Datapath {
     warnings: Vec<String>,
     waiting: wait::Waiting,
     mirror_gaps: Gaps,
+    input: unread::Input,
     told: ToldLosses,
     own: Own,
 }
@@ -238,6 +241,7 @@ impl Datapath {
             let Some((header, frame)) = record::read(&item) else { continue };
             // Gaps are far shorter than 32 bits.
             self.mirror_gaps.arrived(header.index as u32);
+            self.input.next = self.input.next.max(header.index + 1);
             if finish::is_needed(frame) {
                 unfinished += 1;
             }

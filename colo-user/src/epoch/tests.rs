@@ -9,10 +9,12 @@ fn a_cut_asked_for_while_one_runs_follows_it() {
     assert!(!epochs.cut_wanted(), "not while one runs");
     epochs.end(Epoch(5)).unwrap();
     epochs.begin(Epoch(6)).unwrap();
+    assert!(epochs.commit());
     assert!(epochs.cut_wanted());
     assert_eq!(epochs.cut(), Some(Epoch(6)));
     epochs.end(Epoch(6)).unwrap();
     epochs.begin(Epoch(7)).unwrap();
+    assert!(epochs.commit() && !epochs.commit());
     assert!(!epochs.cut_wanted(), "once");
 }
 
@@ -30,10 +32,13 @@ fn markers_and_tags_that_cannot_follow_are_refused() {
     p.end(Epoch(5)).unwrap();
     assert!(p.end(Epoch(5)).is_err(), "twice");
     assert!(p.output(Epoch(5)).is_err(), "after end");
-    assert_eq!(p.output(Epoch(6)), Ok(Verdict::Withhold));
-    assert!(p.output(Epoch(7)).is_err());
+    assert!(p.output(Epoch(6)).is_err(), "before begin");
     let error = p.begin(Epoch(7)).expect_err("a step too far").to_string();
     assert_eq!(error, "begin 7 does not fit epoch 5 (end seen, begin not yet seen)");
+
+    p.begin(Epoch(6)).unwrap();
+    assert_eq!(p.output(Epoch(6)), Ok(Verdict::Withhold));
+    assert!(p.output(Epoch(7)).is_err());
 
     let mut s = SecondaryEpochs::new(Epoch(5));
     assert!(s.cut(Epoch(6)).is_err());
@@ -133,7 +138,7 @@ impl Model {
     }
 
     fn machines(&self) -> (PrimaryEpochs, SecondaryEpochs) {
-        let state = [PrimaryState::Running, PrimaryState::Cutting, PrimaryState::Ended];
+        let state = [PrimaryState::Running, PrimaryState::Cutting, PrimaryState::Ended, PrimaryState::Begun];
         let p = PrimaryEpochs {
             epoch: Epoch(self.primary.epoch),
             state: state[usize::from(self.primary.cutting)],
@@ -263,6 +268,7 @@ impl Model {
             Some(Up::End(epoch)) => p.end(Epoch(epoch)).unwrap(),
             Some(Up::Begin(epoch)) => {
                 p.begin(Epoch(epoch)).unwrap();
+                assert!(p.commit());
                 for truth in std::mem::take(&mut self.primary.withheld) {
                     self.decide(p, truth);
                 }

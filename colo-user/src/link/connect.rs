@@ -191,6 +191,7 @@ impl Connector {
         };
         let outcome = tokio::time::timeout(HELLO_TIME, exchange).await.unwrap_or(Err(Refusal::Silent));
         let outcome = outcome.and_then(|hello| {
+            self.hello.agrees(&hello)?;
             if self.slot.take() { Ok(hello) } else { Err(Refusal::Taken(self.hello.role.peer())) }
         });
         if let Err(refusal) = &outcome {

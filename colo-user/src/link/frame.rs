@@ -15,23 +15,29 @@
 //! | 3 learned | u64 epoch, initial numbers of a flow | primary |
 //! | 4 cut | u64 epoch that ends | primary |
 //! | 5 end | u64 epoch that ended | secondary |
-//! | 6 begin | u64 epoch that begins | either |
+//! | 6 begin | u64 epoch that begins | secondary |
 //! | 7 input-cut | u64 epoch, u64 first index that counts | primary |
 //! | 8 heartbeat | u64 sent, u64 echo, u64 frames, u64 lost | either |
 //! | 9 bye | u8 reason, text | either |
 //! | 10 ask | u8 reason | secondary |
+//! | 11 session | u64 epoch it starts in, u64 term | primary |
+//! | 12 bases | u64 epoch that ends, then u8 length and base of each flow | primary |
 //!
 //! The version covers the hello and every body: a change to either is a new version. The security type says what
 //! protects the stream after the hello; only [`SECURITY_NONE`] exists yet.
 
+mod hello;
+
+pub use hello::{Hello, HelloError};
+
 use crate::epoch::Epoch;
-use crate::translate::LearnedInitial;
+use crate::translate::{Base, LearnedInitial};
 use std::fmt;
 
 /// First bytes of a hello.
 pub const MAGIC: [u8; 8] = *b"COLOLINK";
 /// The link version this build speaks.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// The stream after the hello is plain text.
 pub const SECURITY_NONE: u8 = 0;
 /// Longest security blob of a hello.
@@ -42,6 +48,10 @@ pub const MAX_FRAME: usize = 69_632;
 pub const MAX_MESSAGE: usize = 1 + 8 + 8 + MAX_FRAME;
 /// Longest text of a bye.
 pub const MAX_BYE: usize = 512;
+/// Most bases in one message; more are said in several.
+pub const MAX_BASES: usize = 1024;
+/// Feature bit: the agent follows the monitor of its own QEMU. Both or neither.
+pub const HEARS_QEMU: u64 = 1;
 /// Length of a hello without its blob.
 const HELLO: usize = 8 + 2 + 1 + 1 + 16 + 8 + 2;
 
@@ -81,153 +91,6 @@ impl fmt::Display for Role {
     }
 }
 
-/// What an agent says first.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hello {
-    /// Which end it is.
-    pub role: Role,
-    /// New with every start of the agent: tells a peer that came back from one that was restarted.
-    pub boot: [u8; 16],
-    /// Feature bits; unknown ones are ignored. None is defined yet.
-    pub features: u64,
-    /// What protects the stream after the hello.
-    pub security: u8,
-    /// What that needs to start, at most [`MAX_SECURITY_BLOB`] bytes.
-    pub blob: Vec<u8>,
-}
-
-/// Why a hello was refused. The text goes to the log and, as the bye, to the peer.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum HelloError {
-    /// The first bytes are not the magic.
-    #[error(
-        "not a colo agent: expected a hello beginning with \"COLOLINK\", got {}; check that --peer names the other \
-         agent's link and not another service", shown(.got)
-    )]
-    Magic {
-        /// What came.
-        got: Vec<u8>,
-    },
-    /// Another version.
-    #[error(
-        "peer speaks colo link version {got}, this build speaks {VERSION}: run the same colo release on both hosts"
-    )]
-    Version {
-        /// What came.
-        got: u16,
-    },
-    /// The peer has our own role or an unknown one.
-    #[error(
-        "peer says its role is {}, expected {expected}: run `colo primary` on one host and `colo secondary` on the other",
-        role_name(*.got)
-    )]
-    Role {
-        /// The role code that came.
-        got: u8,
-        /// The role that was to come.
-        expected: Role,
-    },
-    /// A security type that this build does not know.
-    #[error("peer asks for security type {got}, this build knows only {SECURITY_NONE} (plain text)")]
-    Security {
-        /// What came.
-        got: u8,
-    },
-    /// A blob longer than allowed.
-    #[error("peer announces a security blob of {got} bytes, the limit is {MAX_SECURITY_BLOB}")]
-    Blob {
-        /// What came.
-        got: usize,
-    },
-    /// The stream ended inside the hello.
-    #[error("peer closed the connection after {got} bytes of a hello of at least {HELLO}")]
-    Truncated {
-        /// Bytes that came.
-        got: usize,
-    },
-}
-
-fn shown(bytes: &[u8]) -> String {
-    format!("\"{}\"", bytes.escape_ascii())
-}
-
-fn role_name(code: u8) -> String {
-    [Role::Primary, Role::Secondary]
-        .into_iter()
-        .find(|r| r.code() == code)
-        .map_or_else(|| format!("unknown ({code})"), |r| r.to_string())
-}
-
-impl Hello {
-    /// The hello of an agent that starts now with boot id `boot`, in plain text.
-    #[must_use]
-    pub const fn plain(role: Role, boot: [u8; 16]) -> Self {
-        Self { role, boot, features: 0, security: SECURITY_NONE, blob: Vec::new() }
-    }
-
-    /// Its bytes. A blob over [`MAX_SECURITY_BLOB`] is cut.
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        let blob = &self.blob[..self.blob.len().min(MAX_SECURITY_BLOB)];
-        let mut b = Vec::with_capacity(HELLO + blob.len());
-        b.extend_from_slice(&MAGIC);
-        b.extend_from_slice(&VERSION.to_be_bytes());
-        b.push(self.role.code());
-        b.push(self.security);
-        b.extend_from_slice(&self.boot);
-        b.extend_from_slice(&self.features.to_be_bytes());
-        b.extend_from_slice(&u16::try_from(blob.len()).unwrap_or_default().to_be_bytes());
-        b.extend_from_slice(blob);
-        b
-    }
-
-    /// Bytes that are at least missing from `bytes` for a hello, 0 once it is complete.
-    #[must_use]
-    pub fn missing(bytes: &[u8]) -> usize {
-        let whole = match bytes.get(HELLO - 2..HELLO) {
-            Some(length) => HELLO + usize::from(u16::from_be_bytes([length[0], length[1]])),
-            None => HELLO,
-        };
-        whole.saturating_sub(bytes.len())
-    }
-
-    /// Reads a hello of an agent in role `expected` from the start of `bytes`: it and its length, or `None` if more
-    /// bytes are needed. What cannot become one is refused at the first byte that says so.
-    ///
-    /// # Errors
-    /// What came and what was expected.
-    pub fn decode(bytes: &[u8], expected: Role) -> Result<Option<(Self, usize)>, HelloError> {
-        let magic = &bytes[..bytes.len().min(MAGIC.len())];
-        if !MAGIC.starts_with(magic) {
-            return Err(HelloError::Magic { got: magic.to_vec() });
-        }
-        // The version comes first: what follows it may look different in another one.
-        let mut fields = Fields(&bytes[magic.len()..]);
-        let Some(version) = fields.u16() else { return Ok(None) };
-        if version != VERSION {
-            return Err(HelloError::Version { got: version });
-        }
-        let Some(role) = fields.u8() else { return Ok(None) };
-        if role != expected.code() {
-            return Err(HelloError::Role { got: role, expected });
-        }
-        let Some(security) = fields.u8() else { return Ok(None) };
-        if security != SECURITY_NONE {
-            return Err(HelloError::Security { got: security });
-        }
-        let (Some(boot), Some(features), Some(length)) = (fields.array(), fields.u64(), fields.u16()) else {
-            return Ok(None);
-        };
-        let length = usize::from(length);
-        if length > MAX_SECURITY_BLOB {
-            return Err(HelloError::Blob { got: length });
-        }
-        let Some(blob) = fields.take(length) else { return Ok(None) };
-        let hello = Self { role: expected, boot, features, security, blob: blob.to_vec() };
-        Ok(Some((hello, HELLO + length)))
-    }
-}
-
 /// Numbers that an agent sends along with its heartbeat.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Heartbeat {
@@ -252,10 +115,24 @@ pub enum ByeReason {
     Protocol,
     /// The stream did not drain.
     Stalled,
+    /// Primary: its uplink is closed and all it held is dropped; the judge may be asked at once.
+    Closed,
+    /// Its VM is gone.
+    VmGone,
+    /// It has taken over.
+    TookOver,
 }
 
 impl ByeReason {
-    const ALL: [Self; 4] = [Self::Exit, Self::Refused, Self::Protocol, Self::Stalled];
+    const ALL: [Self; 7] = [
+        Self::Exit,
+        Self::Refused,
+        Self::Protocol,
+        Self::Stalled,
+        Self::Closed,
+        Self::VmGone,
+        Self::TookOver,
+    ];
 
     const fn code(self) -> u8 {
         match self {
@@ -263,6 +140,9 @@ impl ByeReason {
             Self::Refused => 2,
             Self::Protocol => 3,
             Self::Stalled => 4,
+            Self::Closed => 5,
+            Self::VmGone => 6,
+            Self::TookOver => 7,
         }
     }
 
@@ -274,6 +154,9 @@ impl ByeReason {
             Self::Refused => "refused",
             Self::Protocol => "protocol",
             Self::Stalled => "stalled",
+            Self::Closed => "closed",
+            Self::VmGone => "vm-gone",
+            Self::TookOver => "took-over",
         }
     }
 }
@@ -285,18 +168,28 @@ pub enum AskReason {
     TranslationFull,
     /// Output of its guest was lost before the agent saw it.
     CaptureLost,
+    /// The clocks do not say on which side of the last cut some output of its guest was said.
+    CutUnsure,
+    /// It may have missed a checkpoint: the session has to start anew.
+    EpochsInDoubt,
 }
 
 impl AskReason {
+    /// All of them.
+    pub const ALL: [Self; 4] =
+        [Self::TranslationFull, Self::CaptureLost, Self::CutUnsure, Self::EpochsInDoubt];
+
     const fn code(self) -> u8 {
         match self {
             Self::TranslationFull => 1,
             Self::CaptureLost => 2,
+            Self::CutUnsure => 3,
+            Self::EpochsInDoubt => 4,
         }
     }
 
     fn of_code(code: u8) -> Option<Self> {
-        [Self::TranslationFull, Self::CaptureLost].into_iter().find(|r| r.code() == code)
+        Self::ALL.into_iter().find(|r| r.code() == code)
     }
 }
 
@@ -330,9 +223,23 @@ pub enum Message<'a> {
     Cut(Epoch),
     /// All output of this epoch has been sent.
     End(Epoch),
-    /// Secondary: the state is owned, what follows is of this epoch. Primary, as its first message: the session
-    /// starts in this epoch.
+    /// The state is owned, what follows is of this epoch. With the epoch in which a session starts: the secondary
+    /// stands in no checkpoint, and will see the next one from its beginning.
     Begin(Epoch),
+    /// A session starts; whatever was cut in the last one is void.
+    Session {
+        /// Epoch it starts in.
+        epoch: Epoch,
+        /// Names the protection; 0 where no QEMU is followed.
+        term: u64,
+    },
+    /// Translation that the state that ended `epoch` brings along; at most [`MAX_BASES`], more in further messages.
+    Bases {
+        /// The epoch that ends.
+        epoch: Epoch,
+        /// By flow.
+        bases: Vec<Base>,
+    },
     /// Input before `first` is part of the state that ended `epoch`.
     InputCut {
         /// The epoch that ended.
@@ -405,6 +312,17 @@ impl<'a> Message<'a> {
             Self::InputCut { epoch, first } => put(7, &[epoch.0, *first], &[]),
             Self::Heartbeat(h) => put(8, &[h.sent, h.echo, h.frames, h.lost], &[]),
             Self::Ask(reason) => put(10, &[], &[reason.code()]),
+            Self::Session { epoch, term } => put(11, &[epoch.0, *term], &[]),
+            Self::Bases { epoch, bases } => {
+                let mut bytes = Vec::with_capacity(bases.len() * (1 + Base::MAX_ENCODED));
+                for base in bases {
+                    let at = bytes.len();
+                    bytes.push(0);
+                    base.encode(&mut bytes);
+                    bytes[at] = u8::try_from(bytes.len() - at - 1).unwrap_or_default();
+                }
+                put(12, &[epoch.0], &bytes);
+            }
             Self::Bye { reason, text } => {
                 let end = (0..=MAX_BYE.min(text.len()))
                     .rev()
@@ -453,6 +371,8 @@ impl<'a> Message<'a> {
             8 => ("heartbeat", f.heartbeat().map(Self::Heartbeat)),
             9 => ("bye", f.bye()),
             10 => ("ask", f.u8().and_then(AskReason::of_code).map(Self::Ask)),
+            11 => ("session", f.epoch().zip(f.u64()).map(|(epoch, term)| Self::Session { epoch, term })),
+            12 => ("bases", f.epoch().zip(f.bases()).map(|(epoch, bases)| Self::Bases { epoch, bases })),
             got => return Err(MessageError::Kind { got }),
         };
         match message {
@@ -504,6 +424,15 @@ impl<'a> Fields<'a> {
 
     fn heartbeat(&mut self) -> Option<Heartbeat> {
         Some(Heartbeat { sent: self.u64()?, echo: self.u64()?, frames: self.u64()?, lost: self.u64()? })
+    }
+
+    fn bases(&mut self) -> Option<Vec<Base>> {
+        let mut bases = Vec::new();
+        while !self.0.is_empty() {
+            let length = usize::from(self.u8()?);
+            bases.push(Base::decode(self.take(length)?).ok().filter(|_| bases.len() < MAX_BASES)?);
+        }
+        Some(bases)
     }
 
     fn bye(&mut self) -> Option<Message<'a>> {

@@ -107,13 +107,17 @@ impl Side {
 }
 
 impl Protected {
-    /// Boots both VMs, starts the agents and enters COLO; new connections are protected when this returns.
+    /// Boots both VMs, starts the agents and enters COLO; all connections are protected when this returns.
     pub fn start(programs: &Programs, options: Options, stop: &AtomicBool) -> Result<Self> {
         let extras = Extras { accel: options.accel, ..Extras::default() };
         let setup = Setup { primary: extras.clone(), secondary: extras, ..Setup::default() };
         let pair = Pair::boot_as(programs, &cache(&programs.lab), &setup)?;
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let journal = Journal::default();
+        let agents = [
+            Agent::start(&pair, Side::First, Role::Primary, &options)?,
+            Agent::start(&pair, Side::Second, Role::Secondary, &options)?,
+        ];
         let followed = runtime.block_on(async {
             let (mut primary, _) = Followed::open("primary", &pair.primary).await?;
             let (mut secondary, _) = Followed::open("secondary", &pair.secondary).await?;
@@ -121,10 +125,6 @@ impl Protected {
             anyhow::Ok([primary, secondary])
         })?;
         let monitors = followed.map(|followed| journal.follow(&runtime, followed));
-        let agents = [
-            Agent::start(&pair, Side::First, Role::Primary, &options)?,
-            Agent::start(&pair, Side::Second, Role::Secondary, &options)?,
-        ];
         let protected = Self { agents, monitors, journal, pair, options, runtime };
         protected.wait_protected(Side::First, stop)?;
         Ok(protected)
@@ -227,14 +227,12 @@ impl Agent {
         };
         let peer = format!("tcp:{}:{LINK_PORT}{server}", primary.address());
         let shown = control.display().to_string();
-        let mut arguments: Vec<String> =
-            [role.name(), "--guest", GUEST, "--uplink", UPLINK, "--peer", &peer, "--control", &shown]
-                .map(str::to_owned)
-                .to_vec();
+        let monitor = vm(pair, side).agent_monitor().to_string();
+        let ends = [role.name(), "--guest", GUEST, "--uplink", UPLINK];
+        let sockets = ["--peer", &peer, "--control", &shown, "--qmp", &monitor];
+        let mut arguments: Vec<String> = ends.iter().chain(&sockets).map(|word| (*word).to_owned()).collect();
         arguments.extend_from_slice(&options.both);
         if role == Role::Primary {
-            arguments.push("--checkpoint".to_owned());
-            arguments.push(format!("qmp:{}", vm(pair, side).agent_monitor()));
             arguments.extend_from_slice(&options.primary);
         }
         let log = control.with_extension("log");

@@ -3,19 +3,24 @@
 //!
 //! Each turn takes at most a named number of frames from each source, so that none starves another.
 
+mod monitor;
 pub mod primary;
 pub mod secondary;
 
 use crate::agent::status::Status;
-use crate::datapath::{Attached, Datapath, HoldBackend};
+use crate::datapath::{Attached, Captured, Datapath, HoldBackend};
 use crate::link::buffer::Outbox;
 use crate::link::connect::{Connected, Slot};
 use crate::link::frame::{ByeReason, Message};
 use crate::link::stream::{Fill, Link};
 use crate::mono::Mono;
+use crate::qmp::Monitor;
+use crate::vm::Told;
+use monitor::Eye;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::collections::BTreeMap;
+use smallvec::SmallVec;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -97,6 +102,19 @@ pub fn channel() -> io::Result<(Handle, Port)> {
     Ok((Handle { commands: sender, wake: Arc::clone(&wake) }, Port { commands: receiver, wake }))
 }
 
+/// What a packet thread talks to besides its data path.
+#[derive(Debug)]
+pub struct Ends {
+    /// The connector's side of the link.
+    pub slot: Arc<Slot>,
+    /// The link's endpoint, for the status.
+    pub peer: String,
+    /// Commands.
+    pub port: Port,
+    /// The monitor of the own QEMU, where it is followed.
+    pub monitor: Option<Monitor>,
+}
+
 /// The link while there is one.
 struct Peer {
     link: Option<Link>,
@@ -154,17 +172,44 @@ impl Peer {
         }
     }
 
-    fn wait(&self, datapath: &mut Datapath, port: &Port, timeout: Option<Duration>) -> io::Result<()> {
-        let wake = port.wake.as_fd();
-        let wants_write = self.link.as_ref().is_some_and(Link::wants_write);
-        let fds: &[BorrowedFd<'_>] = match &self.link {
-            Some(link) => &[wake, link.as_fd()],
-            None => &[wake],
-        };
-        datapath.wait(fds, &[false, wants_write][..fds.len()], timeout)?;
+    fn wait(
+        &self,
+        datapath: &mut Datapath,
+        port: &Port,
+        eye: Option<&Eye>,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
+        let mut fds: SmallVec<[BorrowedFd<'_>; 3]> = SmallVec::new();
+        let mut writes: SmallVec<[bool; 3]> = SmallVec::new();
+        let link = self.link.as_ref().map(|link| (link.as_fd(), link.wants_write()));
+        let others = [Some((port.wake.as_fd(), false)), link, eye.and_then(Eye::poll)];
+        for (fd, write) in others.into_iter().flatten() {
+            fds.push(fd);
+            writes.push(write);
+        }
+        datapath.wait(&fds, &writes, timeout)?;
         port.clear_wake();
         Ok(())
     }
+}
+
+/// Takes frames off the ring behind those that wait already; true if there may be more.
+fn take(datapath: &mut Datapath, taken: &mut VecDeque<Captured>) -> bool {
+    while taken.len() < CAPTURE_BATCH {
+        let Some(captured) = datapath.next_captured() else { return false };
+        taken.push_back(captured);
+    }
+    true
+}
+
+/// Whether the guest runs again by what was told.
+fn runs(told: &VecDeque<Told>) -> bool {
+    told.iter().any(|told| {
+        matches!(
+            told,
+            Told::Ran(_) | Told::Doubtful(_) | Told::Continued | Told::TookOver | Told::Placed { .. }
+        )
+    })
 }
 
 /// What a read from the link came to.

@@ -1,25 +1,31 @@
 //! The primary's packet thread.
 //!
-//! One turn: commands, then input copies to the link, guest output to the comparator, the link's messages, what the
-//! clock brings, and at the end one flush of the uplink and of the link.
+//! One turn: commands, then input copies to the link, guest output to the comparator, what the clock brings, the link's
+//! messages, and at the end one flush of the uplink and of the link. Where the own QEMU is followed its monitor is read until
+//! empty between taking frames or messages and deciding them. The clock comes before the messages: a thread that was off its
+//! processor for too long must find its peer silent before it believes what waited in the socket.
 
+use super::monitor::Eye;
 use super::{
-    CAPTURE_BATCH, Command, EXIT_LIMIT, Flushed, LINK_READS, LOOK, Peer, Port, Reading, all_counters,
+    Command, EXIT_LIMIT, Ends, Flushed, LINK_READS, LOOK, Peer, Port, Reading, all_counters, runs, take,
     timeout, words,
 };
+use crate::agent::place::Place;
 use crate::agent::primary::{Effect, Losses, Primary};
 use crate::agent::protection::{Protection, Reason};
 use crate::agent::status::{Checkpoints, Status};
 use crate::agent::times::Times;
 use crate::checkpoint::Signals;
 use crate::compare::Token;
-use crate::datapath::{Datapath, FrameId, MIRROR_BATCH, Mode};
-use crate::link::connect::{Connected, Slot};
+use crate::datapath::{Captured, Datapath, FrameId, MIRROR_BATCH, Mode};
+use crate::link::connect::Connected;
+use crate::link::frame::Role;
 use crate::link::stream::Link;
 use crate::mono::Mono;
+use crate::vm::Told;
 use slab::Slab;
+use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
 use tracing::{info, warn};
 
 /// The data path's counter of frames too long to be held.
@@ -32,6 +38,14 @@ pub struct PrimaryThread {
     peer: Peer,
     port: Port,
     signals: Signals,
+    /// Set where the own QEMU is followed.
+    eye: Option<Eye>,
+    /// What it told, while that is carried out.
+    told_by_vm: VecDeque<Told>,
+    /// Frames the guest's interface had dropped at the last cut.
+    dropped: u64,
+    /// Frames off the ring that are not decided yet.
+    taken: VecDeque<Captured>,
     /// Frames that the core has, by token, and when the guest said them.
     parked: Slab<(FrameId, Mono)>,
     held_time: Times,
@@ -48,9 +62,7 @@ impl PrimaryThread {
     pub fn new(
         datapath: Datapath,
         core: Primary,
-        slot: Arc<Slot>,
-        peer: String,
-        port: Port,
+        ends: Ends,
         signals: Signals,
         release_on_exit: bool,
     ) -> Self {
@@ -58,9 +70,13 @@ impl PrimaryThread {
         Self {
             datapath,
             core,
-            peer: Peer { link: None, slot, name: peer },
-            port,
+            peer: Peer { link: None, slot: ends.slot, name: ends.peer },
+            port: ends.port,
             signals,
+            eye: ends.monitor.map(|monitor| Eye::new(monitor, Role::Primary)),
+            told_by_vm: VecDeque::new(),
+            dropped: 0,
+            taken: VecDeque::new(),
             parked: Slab::new(),
             held_time: Times::default(),
             effects: Vec::new(),
@@ -81,7 +97,7 @@ impl PrimaryThread {
             while let Some(command) = self.port.next() {
                 match command {
                     Command::Link(connected) => self.connect(now, connected),
-                    Command::Cut => self.cut(now),
+                    Command::Cut => self.cut(now)?,
                     Command::Status(reply) => {
                         // Whoever asked may have left.
                         let _ = reply.send(self.status());
@@ -90,8 +106,10 @@ impl PrimaryThread {
                 }
             }
             let mut busy = self.mirrored(now);
-            busy |= self.captured(now, CAPTURE_BATCH);
-            busy |= self.messages(now);
+            busy |= self.captured(now)?;
+            self.core.tick(now, self.peer.outbox(), &mut self.effects);
+            busy |= self.messages()?;
+            busy |= self.taken.front().is_some_and(|next| self.core.place(next.stamp) != Place::Wait);
             if now.saturating_since(self.last_look) >= LOOK {
                 self.last_look = now;
                 let p = self.datapath.pressure();
@@ -103,7 +121,6 @@ impl PrimaryThread {
                 self.losses.scarce = p.scarce;
                 self.core.losses(now, self.losses, &mut self.effects);
             }
-            self.core.tick(now, self.peer.outbox(), &mut self.effects);
             self.apply();
             self.datapath.flush()?;
             match self.peer.flush() {
@@ -116,8 +133,11 @@ impl PrimaryThread {
                 self.datapath.flush()?;
             }
             self.tell();
-            let deadline = self.core.next_deadline();
-            self.peer.wait(&mut self.datapath, &self.port, timeout(busy, Mono::now(), deadline))?;
+            let eye = self.eye.as_ref();
+            let deadline =
+                self.core.next_deadline().into_iter().chain(eye.and_then(Eye::next_deadline)).min();
+            let timeout = timeout(busy, Mono::now(), deadline);
+            self.peer.wait(&mut self.datapath, &self.port, eye, timeout)?;
         }
     }
 
@@ -136,32 +156,72 @@ impl PrimaryThread {
         handed == MIRROR_BATCH
     }
 
-    /// Hands guest output to the comparator; true if there may be more.
-    fn captured(&mut self, now: Mono, batch: usize) -> bool {
-        if !self.core.takes_output() {
-            return false;
+    /// Hands guest output to the comparator, each frame in its epoch; true if there may be more.
+    fn captured(&mut self, now: Mono) -> io::Result<bool> {
+        let more = take(&mut self.datapath, &mut self.taken);
+        self.look(now)?;
+        loop {
+            while let Some(captured) = self.taken.front().copied() {
+                match self.core.place(captured.stamp) {
+                    Place::Wait => break,
+                    Place::Drop => self.datapath.discard(captured.id),
+                    Place::Now => {
+                        let token = Token(self.parked.insert((captured.id, captured.stamp)) as u64);
+                        let frame = self.datapath.frame(captured.id);
+                        self.core.captured(now, token, frame, self.peer.outbox(), &mut self.effects);
+                    }
+                }
+                self.taken.pop_front();
+            }
+            let drained = !more || !self.taken.is_empty();
+            if !drained || !self.core.drained(now, self.peer.outbox(), &mut self.effects) {
+                return Ok(more && self.taken.is_empty());
+            }
         }
-        for _ in 0..batch {
-            let Some(captured) = self.datapath.next_captured() else { return false };
-            let token = Token(self.parked.insert((captured.id, captured.stamp)) as u64);
-            let frame = self.datapath.frame(captured.id);
-            self.core.captured(now, token, frame, self.peer.outbox(), &mut self.effects);
+    }
+
+    /// Hears what the own QEMU has said so far.
+    fn look(&mut self, now: Mono) -> io::Result<()> {
+        let Some(eye) = &mut self.eye else { return Ok(()) };
+        eye.look(&mut self.told_by_vm);
+        while let Some(told) = self.told_by_vm.pop_front() {
+            let Told::Copied { entry } = told else {
+                self.core.told(now, told, self.peer.outbox());
+                continue;
+            };
+            while self.mirrored(now) {}
+            let read = self.datapath.input_read()?;
+            let Some(eye) = &mut self.eye else { return Ok(()) };
+            // Still standing after the count, so it stood during the count.
+            eye.look(&mut self.told_by_vm);
+            let dropped = std::mem::replace(&mut self.dropped, read.dropped);
+            let exact = !runs(&self.told_by_vm) && read.dropped == dropped;
+            self.core.copied(entry, (read.first, exact), Vec::new(), self.peer.outbox());
         }
-        true
+        self.core.settle_session(now, self.peer.outbox());
+        Ok(())
     }
 
     /// Takes the peer's messages; true if there may be more.
-    fn messages(&mut self, now: Mono) -> bool {
-        let Some(link) = &mut self.peer.link else { return false };
+    fn messages(&mut self) -> io::Result<bool> {
         for _ in 0..LINK_READS {
-            match Peer::read(link, "secondary") {
+            let Some(link) = &mut self.peer.link else { return Ok(false) };
+            let reading = Peer::read(link, "secondary");
+            let now = Mono::now();
+            match reading {
+                Reading::Some if self.core.overdue(now) => {
+                    self.core.lost(now, Reason::PeerSilent, &mut self.effects);
+                    return Ok(false);
+                }
                 Reading::Some => {}
-                Reading::Empty => return false,
+                Reading::Empty => return Ok(false),
                 Reading::Lost => {
                     self.core.lost(now, Reason::PeerLost, &mut self.effects);
-                    return false;
+                    return Ok(false);
                 }
             }
+            self.look(now)?;
+            let Some(link) = &mut self.peer.link else { return Ok(false) };
             loop {
                 let refused = match link.next_message() {
                     Ok(None) => break,
@@ -173,23 +233,24 @@ impl PrimaryThread {
                 if let Err(refused) = refused {
                     warn!("link: {refused}");
                     self.core.lost(now, Reason::ProtocolBroken, &mut self.effects);
-                    return false;
+                    return Ok(false);
                 }
                 if matches!(self.effects.last(), Some(Effect::CloseLink(_))) {
-                    return false;
+                    return Ok(false);
                 }
             }
         }
-        true
+        Ok(true)
     }
 
     /// A checkpoint has come: all that was said and heard before belongs to the epoch that ends.
-    fn cut(&mut self, now: Mono) {
+    fn cut(&mut self, now: Mono) -> io::Result<()> {
         while self.mirrored(now) {}
-        while self.captured(now, CAPTURE_BATCH) {
+        while self.captured(now)? {
             self.apply();
         }
         self.core.cut(now, self.peer.outbox());
+        Ok(())
     }
 
     fn apply(&mut self) {
@@ -218,7 +279,12 @@ impl PrimaryThread {
                     // What finds no room is counted there; the guest asks again.
                     let _ = self.datapath.emit(&frame);
                 }
-                Effect::Ask(request) => self.signals.ask(&request),
+                Effect::Ask(request) => {
+                    self.signals.ask(&request);
+                    if let Some(eye) = &mut self.eye {
+                        eye.vm().want();
+                    }
+                }
                 Effect::Settle(epoch) => self.signals.settle(epoch),
                 Effect::CloseLink(bye) => self.peer.close(bye),
             }
@@ -237,7 +303,7 @@ impl PrimaryThread {
             let held = self.core.held();
             match now {
                 Protection::Protected => {
-                    info!("protected in epoch {}: new flows are compared", self.core.epoch());
+                    info!("protected in epoch {}", self.core.epoch());
                 }
                 Protection::Not(_) => warn!("{now}, {held} frames held"),
             }
@@ -248,7 +314,8 @@ impl PrimaryThread {
         let protection = self.core.protection();
         let (attach, hold) = words(self.datapath.attached(), self.datapath.backend());
         let by = self.core.asked().clone();
-        let counters = self.core.counters().chain(self.signals.counters());
+        let vm = self.eye.iter().flat_map(Eye::counters);
+        let counters = self.core.counters().chain(self.signals.counters()).chain(vm);
         Status {
             role: "primary",
             state: protection.state(),
@@ -277,7 +344,7 @@ impl PrimaryThread {
         let mut late = 0;
         let end = now + EXIT_LIMIT;
         loop {
-            while let Some(captured) = self.datapath.next_captured() {
+            while let Some(captured) = self.taken.pop_front().or_else(|| self.datapath.next_captured()) {
                 late += 1;
                 if self.release_on_exit {
                     self.datapath.release(captured.id);
@@ -290,7 +357,12 @@ impl PrimaryThread {
             if pressure.sending == 0 && pressure.held == 0 || Mono::now() >= end {
                 break;
             }
-            self.peer.wait(&mut self.datapath, &self.port, Some(std::time::Duration::from_millis(1)))?;
+            self.peer.wait(
+                &mut self.datapath,
+                &self.port,
+                None,
+                Some(std::time::Duration::from_millis(1)),
+            )?;
         }
         let done = if self.release_on_exit { "released in order" } else { "dropped" };
         info!("exiting: {held} frames held and {late} captured since were {done}");

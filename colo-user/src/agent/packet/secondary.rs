@@ -1,22 +1,28 @@
 //! The secondary's packet thread.
 //!
-//! One turn: commands, the link's messages, input to the guest as it takes it, guest output to the link, what the clock
-//! brings, and one flush of the link.
+//! One turn: commands, guest output to the link, what the clock brings, the link's messages, input to the guest as it takes
+//! it, and one flush of the link. As in [`super::primary`] the own QEMU's monitor is read between taking frames and
+//! deciding them.
 
+use super::monitor::Eye;
 use super::{
-    CAPTURE_BATCH, Command, Flushed, LINK_READS, LOOK, Peer, Port, Reading, all_counters, timeout, words,
+    CAPTURE_BATCH, Command, Ends, Flushed, LINK_READS, LOOK, Peer, Port, Reading, all_counters, runs, take,
+    timeout, words,
 };
+use crate::agent::place::Place;
 use crate::agent::protection::{Protection, Reason};
 use crate::agent::secondary::{Effect, Injection, Secondary};
 use crate::agent::status::{Checkpoints, Status};
 use crate::agent::times::Summary;
-use crate::datapath::{Datapath, Injected};
+use crate::datapath::{Captured, Datapath, Injected};
 use crate::link::buffer::Outbox;
-use crate::link::connect::{Connected, Slot};
+use crate::link::connect::Connected;
+use crate::link::frame::Role;
 use crate::link::stream::Link;
 use crate::mono::Mono;
+use crate::vm::Told;
+use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 use tracing::{info, warn};
 
@@ -31,6 +37,12 @@ pub struct SecondaryThread {
     core: Secondary,
     peer: Peer,
     port: Port,
+    /// Set where the own QEMU is followed.
+    eye: Option<Eye>,
+    /// What it told, while that is carried out.
+    told_by_vm: VecDeque<Told>,
+    /// Frames off the ring that are not sent yet.
+    taken: VecDeque<Captured>,
     effects: Vec<Effect>,
     last_look: Mono,
     told: Protection,
@@ -39,10 +51,20 @@ pub struct SecondaryThread {
 impl SecondaryThread {
     /// Joins the parts; nothing runs yet.
     #[must_use]
-    pub fn new(datapath: Datapath, core: Secondary, slot: Arc<Slot>, peer: String, port: Port) -> Self {
+    pub fn new(datapath: Datapath, core: Secondary, ends: Ends) -> Self {
         let told = core.protection();
-        let peer = Peer { link: None, slot, name: peer };
-        Self { datapath, core, peer, port, effects: Vec::new(), last_look: Mono::ZERO, told }
+        Self {
+            datapath,
+            core,
+            peer: Peer { link: None, slot: ends.slot, name: ends.peer },
+            port: ends.port,
+            eye: ends.monitor.map(|monitor| Eye::new(monitor, Role::Secondary)),
+            told_by_vm: VecDeque::new(),
+            taken: VecDeque::new(),
+            effects: Vec::new(),
+            last_look: Mono::ZERO,
+            told,
+        }
     }
 
     /// Turns until it is told to exit.
@@ -64,15 +86,17 @@ impl SecondaryThread {
                     Command::Exit => return self.exit(),
                 }
             }
-            let mut busy = self.messages(now);
+            let mut busy = self.captured(now)?;
+            self.core.tick(now, self.peer.outbox(), &mut self.effects);
+            busy |= self.messages();
             let more = self.inject(now)?;
             busy |= more == More::Now;
-            busy |= captured(&mut self.datapath, &mut self.core, now, self.peer.outbox());
+            // An input cut may have come for a state that is loaded already.
+            busy |= self.core.settles();
             if now.saturating_since(self.last_look) >= LOOK {
                 self.last_look = now;
                 self.core.losses(self.datapath.pressure().lost);
             }
-            self.core.tick(now, self.peer.outbox(), &mut self.effects);
             self.apply();
             self.datapath.flush()?;
             match self.peer.flush() {
@@ -83,12 +107,14 @@ impl SecondaryThread {
             self.apply();
             self.tell();
             let now = Mono::now();
-            let mut deadline = self.core.next_deadline();
+            let eye = self.eye.as_ref();
+            let mut deadline =
+                self.core.next_deadline().into_iter().chain(eye.and_then(Eye::next_deadline)).min();
             if more == More::Later {
                 let again = now + CREDIT_PAUSE;
                 deadline = Some(deadline.map_or(again, |at| at.min(again)));
             }
-            self.peer.wait(&mut self.datapath, &self.port, timeout(busy, now, deadline))?;
+            self.peer.wait(&mut self.datapath, &self.port, eye, timeout(busy, now, deadline))?;
         }
     }
 
@@ -97,11 +123,60 @@ impl SecondaryThread {
         self.peer.link = Some(Link::new(connected.stream, connected.hello));
     }
 
+    /// Sends guest output, each frame in its epoch; true if there may be more.
+    fn captured(&mut self, now: Mono) -> io::Result<bool> {
+        let more = take(&mut self.datapath, &mut self.taken);
+        self.look(now)?;
+        loop {
+            while let Some(captured) = self.taken.front().copied() {
+                match self.core.place(captured.stamp) {
+                    Place::Wait => break,
+                    Place::Drop => self.core.unsure(),
+                    Place::Now => {
+                        let frame = self.datapath.frame_mut(captured.id);
+                        self.core.captured(now, frame, self.peer.outbox());
+                    }
+                }
+                self.datapath.discard(captured.id);
+                self.taken.pop_front();
+            }
+            let drained = !more || !self.taken.is_empty();
+            if !drained || !self.core.settle(now, self.peer.outbox()) {
+                return Ok(more && self.taken.is_empty());
+            }
+        }
+    }
+
+    /// Hears what the own QEMU has said so far.
+    fn look(&mut self, now: Mono) -> io::Result<()> {
+        let Some(eye) = &mut self.eye else { return Ok(()) };
+        eye.look(&mut self.told_by_vm);
+        while let Some(told) = self.told_by_vm.pop_front() {
+            let unread = match told {
+                Told::Stopped => {
+                    let unread = self.datapath.injected_unread()?;
+                    let Some(eye) = &mut self.eye else { return Ok(()) };
+                    eye.look(&mut self.told_by_vm);
+                    Some((unread, !runs(&self.told_by_vm)))
+                }
+                _ => None,
+            };
+            self.core.told(now, told, unread, self.peer.outbox());
+        }
+        Ok(())
+    }
+
     /// Takes the peer's messages; true if there may be more.
-    fn messages(&mut self, now: Mono) -> bool {
+    fn messages(&mut self) -> bool {
         let Some(link) = &mut self.peer.link else { return false };
         for _ in 0..LINK_READS {
-            match Peer::read(link, "primary") {
+            let reading = Peer::read(link, "primary");
+            let now = Mono::now();
+            match reading {
+                Reading::Some if self.core.overdue(now) => {
+                    self.core.lost(Reason::PeerSilent, &mut self.effects);
+                    return false;
+                }
                 Reading::Some => {}
                 Reading::Empty => return false,
                 Reading::Lost => {
@@ -116,7 +191,7 @@ impl SecondaryThread {
                         let refused = self.core.message(now, &message, outbox, &mut self.effects);
                         if self.effects.last() == Some(&Effect::Drain) {
                             self.effects.pop();
-                            while captured(&mut self.datapath, &mut self.core, now, Some(outbox)) {}
+                            while drain(&mut self.datapath, &mut self.core, now, outbox) {}
                             self.core.drained(now, Some(outbox));
                         }
                         refused.map_err(|e| e.to_string())
@@ -195,7 +270,11 @@ impl SecondaryThread {
             hold: hold.to_owned(),
             held: self.core.waiting() as u64,
             held_time: Summary::default(),
-            counters: all_counters(&mut self.datapath, self.core.counters(), self.peer.slot.refused()),
+            counters: all_counters(
+                &mut self.datapath,
+                self.core.counters().chain(self.eye.iter().flat_map(Eye::counters)),
+                self.peer.slot.refused(),
+            ),
             checkpoints: Checkpoints::default(),
             divergences: Vec::new(),
         }
@@ -216,16 +295,11 @@ enum More {
     Later,
 }
 
-/// Hands guest output to the link; true if there may be more.
-fn captured(
-    datapath: &mut Datapath,
-    core: &mut Secondary,
-    now: Mono,
-    mut outbox: Option<&mut Outbox>,
-) -> bool {
+/// Hands guest output to the link when somebody else reports a checkpoint; true if there may be more.
+fn drain(datapath: &mut Datapath, core: &mut Secondary, now: Mono, outbox: &mut Outbox) -> bool {
     for _ in 0..CAPTURE_BATCH {
         let Some(captured) = datapath.next_captured() else { return false };
-        core.captured(now, datapath.frame_mut(captured.id), outbox.as_deref_mut());
+        core.captured(now, datapath.frame_mut(captured.id), Some(outbox));
         datapath.discard(captured.id);
     }
     true

@@ -1,14 +1,17 @@
 use super::*;
-use crate::link::frame::Heartbeat;
+use crate::agent::place::Place;
+use crate::link::buffer::Inbox;
+use crate::link::frame::{AskReason, Heartbeat};
+use crate::vm::Told;
 use crate::wire::build::Tcp;
 
 const LIMIT: Duration = Duration::from_secs(5);
 
-struct Rig {
-    core: Primary,
-    now: Mono,
-    outbox: Outbox,
-    effects: Vec<Effect>,
+pub(super) struct Rig {
+    pub core: Primary,
+    pub now: Mono,
+    pub outbox: Outbox,
+    pub effects: Vec<Effect>,
 }
 
 impl Rig {
@@ -18,17 +21,50 @@ impl Rig {
         Self { core, now, outbox: Outbox::default(), effects: Vec::new() }
     }
 
+    /// Beside a QEMU that it follows.
+    pub fn following() -> Self {
+        let mut rig = Self::new(OnPeerLoss::Hold);
+        rig.core = rig.core.following(1);
+        rig
+    }
+
+    /// A link, and both directions of it work.
+    pub fn connect(&mut self) {
+        self.core.connected(self.now, &mut self.outbox);
+        let heartbeat = Heartbeat { sent: 1, echo: self.now.as_nanos(), frames: 0, lost: 0 };
+        self.hear(&Message::Heartbeat(heartbeat)).unwrap();
+    }
+
+    pub fn told(&mut self, told: Told) {
+        self.core.told(self.now, told, Some(&mut self.outbox));
+    }
+
+    /// What was said to the secondary since the last call.
+    pub fn said(&mut self) -> Vec<String> {
+        let mut inbox = Inbox::default();
+        let mut said = Vec::new();
+        while !self.outbox.is_empty() {
+            let bytes = self.outbox.slices()[0].to_vec();
+            let n = bytes.len().min(inbox.space().len());
+            inbox.space()[..n].copy_from_slice(&bytes[..n]);
+            inbox.filled(n);
+            self.outbox.consume(n);
+            while let Some(message) = inbox.next_message().unwrap() {
+                said.push(format!("{message:?}"));
+            }
+        }
+        said
+    }
+
     fn in_sync() -> Self {
         let mut rig = Self::new(OnPeerLoss::Pass);
-        rig.core.connected(rig.now, &mut rig.outbox);
-        rig.hear(&Message::Heartbeat(Heartbeat { sent: 1, echo: rig.now.as_nanos(), frames: 0, lost: 0 }))
-            .unwrap();
+        rig.connect();
         assert_eq!(rig.core.protection(), Protection::Protected);
         rig.effects.clear();
         rig
     }
 
-    fn hear(&mut self, message: &Message<'_>) -> Result<(), Violation> {
+    pub fn hear(&mut self, message: &Message<'_>) -> Result<(), Violation> {
         self.core.message(self.now, message, &mut self.outbox, &mut self.effects)
     }
 
@@ -37,14 +73,14 @@ impl Rig {
         self.core.tick(self.now, Some(&mut self.outbox), &mut self.effects);
     }
 
-    fn say(&mut self, token: u64) {
+    pub fn say(&mut self, token: u64) {
         let ends = ["192.0.2.2:80", "198.51.100.1:4000"].map(|end| end.parse().unwrap());
         let frame = Tcp::new(ends[0], ends[1]).seq(7).ack(9).flag(crate::wire::TcpFlags::SYN).frame();
         let outbox = Some(&mut self.outbox);
         self.core.captured(self.now, Token(token), &frame, outbox, &mut self.effects);
     }
 
-    fn asked(&self) -> Vec<&'static str> {
+    pub fn asked(&self) -> Vec<&'static str> {
         let kind = |effect: &Effect| match effect {
             Effect::Ask(request) => Some(request.kind),
             _ => None,
@@ -113,6 +149,8 @@ fn what_a_secondary_cannot_say_is_refused() {
         Message::InputCut { epoch, first: 0 },
         Message::End(epoch),
         Message::Begin(epoch.next()),
+        Message::Session { epoch, term: 0 },
+        Message::Bases { epoch, bases: vec![] },
         Message::Output { epoch: epoch.next(), frame: b"x" },
     ] {
         assert!(Rig::in_sync().hear(&message).is_err(), "{message:?}");
@@ -123,14 +161,14 @@ fn what_a_secondary_cannot_say_is_refused() {
 fn a_cut_that_nobody_answers_is_a_lost_peer() {
     let mut rig = Rig::in_sync();
     rig.core.cut(rig.now, Some(&mut rig.outbox));
-    assert!(!rig.core.takes_output());
+    assert_eq!(rig.core.place(rig.now), Place::Wait);
     for _ in 0..CUT_LIMIT.as_secs() * 2 {
         assert_eq!(rig.core.protection(), Protection::Protected);
         rig.hear(&Message::Heartbeat(Heartbeat::default())).unwrap();
         rig.pass(Duration::from_millis(500));
     }
     assert_eq!(rig.core.protection(), Protection::Not(Reason::CutUnanswered));
-    assert!(rig.core.takes_output());
+    assert_eq!(rig.core.place(rig.now), Place::Now);
 }
 
 #[test]
@@ -139,6 +177,8 @@ fn output_of_the_next_epoch_waits_for_its_begin_within_a_bound() {
     let epoch = rig.core.epoch();
     rig.core.cut(rig.now, Some(&mut rig.outbox));
     rig.hear(&Message::End(epoch)).unwrap();
+    // It begins before its own guest runs: a primary that follows its QEMU.
+    rig.core.epochs.begin(epoch.next()).unwrap();
     let frame = vec![0; 60_000];
     let fit = WITHHELD_BYTES / frame.len();
     for _ in 0..fit {

@@ -1,15 +1,16 @@
 use super::*;
 use crate::link::buffer::Inbox;
 use crate::link::frame::Heartbeat;
+use crate::vm::Told;
 
 const LIMIT: Duration = Duration::from_secs(5);
 
-struct Rig {
-    core: Secondary,
-    now: Mono,
+pub(super) struct Rig {
+    pub core: Secondary,
+    pub now: Mono,
     outbox: Outbox,
     effects: Vec<Effect>,
-    guest: Vec<Vec<u8>>,
+    pub guest: Vec<Vec<u8>>,
 }
 
 impl Rig {
@@ -19,27 +20,52 @@ impl Rig {
         Self { core, now, outbox: Outbox::default(), effects: Vec::new(), guest: Vec::new() }
     }
 
+    /// Beside a QEMU that it follows.
+    pub fn following() -> Self {
+        let mut rig = Self::new();
+        rig.core = rig.core.following();
+        rig
+    }
+
+    /// A session in epoch 5 over a link that works both ways.
+    pub fn meet(&mut self) {
+        self.core.connected(self.now);
+        self.hear(&Message::Heartbeat(Heartbeat { sent: 1, echo: 0, frames: 0, lost: 0 })).unwrap();
+        self.hear(&Message::Session { epoch: Epoch(5), term: 0 }).unwrap();
+        assert_eq!(self.core.protection(), Protection::Not(Reason::Syncing), "not answered yet");
+        let answer = Heartbeat { sent: 2, echo: self.now.as_nanos(), frames: 0, lost: 0 };
+        self.hear(&Message::Heartbeat(answer)).unwrap();
+    }
+
+    pub fn told(&mut self, told: Told, unread: u64) {
+        self.core.told(self.now, told, Some((unread, true)), Some(&mut self.outbox));
+    }
+
+    pub fn settle(&mut self) -> bool {
+        self.core.settle(self.now, Some(&mut self.outbox))
+    }
+
+    pub fn tick(&mut self) {
+        self.now = self.now + Duration::from_millis(1);
+        self.core.tick(self.now, Some(&mut self.outbox), &mut self.effects);
+    }
+
     fn in_sync() -> Self {
         let mut rig = Self::new();
-        rig.core.connected(rig.now);
-        rig.hear(&Message::Heartbeat(Heartbeat { sent: 1, echo: 0, frames: 0, lost: 0 })).unwrap();
-        rig.hear(&Message::Begin(Epoch(5))).unwrap();
-        assert_eq!(rig.core.protection(), Protection::Not(Reason::Syncing), "not answered yet");
-        rig.hear(&Message::Heartbeat(Heartbeat { sent: 2, echo: rig.now.as_nanos(), frames: 0, lost: 0 }))
-            .unwrap();
+        rig.meet();
         assert_eq!(rig.core.protection(), Protection::Protected);
         rig
     }
 
-    fn hear(&mut self, message: &Message<'_>) -> Result<(), Violation> {
+    pub fn hear(&mut self, message: &Message<'_>) -> Result<(), Violation> {
         self.core.message(self.now, message, &mut self.outbox, &mut self.effects)
     }
 
-    fn input(&mut self, index: u64) {
+    pub fn input(&mut self, index: u64) {
         self.hear(&Message::Input { epoch: Epoch(5), index, frame: &[index.to_le_bytes()[0]; 60] }).unwrap();
     }
 
-    fn inject(&mut self, outcome: Injection) -> bool {
+    pub fn inject(&mut self, outcome: Injection) -> bool {
         let guest = &mut self.guest;
         self.core.inject(self.now, 64, Some(&mut self.outbox), |frame| {
             if outcome == Injection::Sent {
@@ -50,16 +76,16 @@ impl Rig {
     }
 
     /// First bytes of the frames that the guest got.
-    fn got(&self) -> Vec<u8> {
+    pub fn got(&self) -> Vec<u8> {
         self.guest.iter().map(|frame| frame[0]).collect()
     }
 
-    fn count(&self, name: &str) -> u64 {
+    pub fn count(&self, name: &str) -> u64 {
         self.core.counters().find(|(n, _)| n == name).map(|(_, n)| n).expect(name)
     }
 
     /// What was said to the primary so far.
-    fn said(&mut self) -> Vec<String> {
+    pub fn said(&mut self) -> Vec<String> {
         let mut inbox = Inbox::default();
         let mut said = Vec::new();
         while !self.outbox.is_empty() {
@@ -131,6 +157,8 @@ fn what_a_primary_cannot_say_is_refused() {
     for message in [
         Message::Output { epoch: Epoch(5), frame: b"x" },
         Message::End(Epoch(5)),
+        Message::Begin(Epoch(6)),
+        Message::Bases { epoch: Epoch(5), bases: vec![] },
         Message::Ask(AskReason::CaptureLost),
         Message::Input { epoch: Epoch(6), index: 0, frame: b"x" },
         Message::Cut(Epoch(4)),

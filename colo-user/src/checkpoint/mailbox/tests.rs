@@ -26,6 +26,7 @@ async fn a_settled_request_is_not_served() {
     mailbox.settle(Epoch(2));
     mailbox.put_back(taken);
     assert_eq!(mailbox.try_take(), None, "put back too late");
+    assert_eq!(mailbox.counters().get("settled"), Some(&1), "and counted");
     mailbox.post(&request(2, "new"));
     assert_eq!(mailbox.take().await.request.text, "new");
 }

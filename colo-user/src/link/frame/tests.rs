@@ -31,7 +31,7 @@ fn a_bad_hello_is_refused_by_name() {
         bytes[at] = value;
         Hello::decode(&bytes, Role::Secondary).expect_err("must be refused").to_string()
     };
-    assert!(refused(9, 2).contains("version 2"), "{}", refused(9, 2));
+    assert!(refused(9, 3).contains("version 3"), "{}", refused(9, 3));
     assert!(refused(10, 1).contains("its role is primary, expected secondary"), "{}", refused(10, 1));
     assert!(refused(10, 9).contains("unknown (9)"), "{}", refused(10, 9));
     assert!(refused(11, 1).contains("security type 1"), "{}", refused(11, 1));
@@ -44,7 +44,24 @@ fn a_bad_hello_is_refused_by_name() {
 /// The version is what a later release is told apart by: whatever else it changes, these bytes stay.
 #[test]
 fn the_first_bytes_of_a_hello_are_fixed() {
-    assert_eq!(&hello(Role::Primary).encode()[..12], b"COLOLINK\x00\x01\x01\x00");
+    assert_eq!(&hello(Role::Primary).encode()[..12], b"COLOLINK\x00\x02\x01\x00");
+}
+
+fn base(guest_isn: Option<u32>) -> Base {
+    let ends = ["192.0.2.1:80", "198.51.100.2:40000"].map(|end| end.parse().expect("an address"));
+    let syn = Tcp::new(ends[0], ends[1]).seq(77).flag(TcpFlags::SYN).frame();
+    let flow = initial_of(&syn).expect("a SYN begins a connection").flow;
+    Base { flow, delta: crate::translate::Delta { seq: 5, ts: 9 }, guest_isn }
+}
+
+#[test]
+fn one_that_follows_its_qemu_refuses_one_that_does_not_and_names_the_option() {
+    let (deaf, hears) = (Hello::plain(Role::Secondary, [0; 16]), hello(Role::Primary));
+    assert_eq!((deaf.agrees(&deaf), hears.agrees(&hears)), (Ok(()), Ok(())));
+    for refusal in [deaf.agrees(&hears), hears.agrees(&deaf)] {
+        let text = refusal.expect_err("only one hears").to_string();
+        assert!(text.starts_with("the secondary does not") && text.contains("--qmp"), "{text}");
+    }
 }
 
 fn messages() -> Vec<Message<'static>> {
@@ -66,6 +83,11 @@ fn messages() -> Vec<Message<'static>> {
         Message::Bye { reason: ByeReason::Exit, text: "told to stop" },
         Message::Ask(AskReason::TranslationFull),
         Message::Ask(AskReason::CaptureLost),
+        Message::Ask(AskReason::EpochsInDoubt),
+        Message::Session { epoch, term: 99 },
+        Message::Bases { epoch, bases: vec![] },
+        Message::Bases { epoch, bases: vec![base(Some(7)), base(None)] },
+        Message::Bye { reason: ByeReason::TookOver, text: "" },
     ]
 }
 

@@ -118,13 +118,14 @@ impl Running {
     }
 
     fn start_agents(&mut self) -> Result<()> {
-        let qmp = format!("qmp:{}", self.pair.primary.agent_monitor());
+        let monitors = [&self.pair.primary, &self.pair.secondary].map(|vm| vm.agent_monitor().to_string());
         let peer = format!("tcp:{LINK_PRIMARY}:9000");
         let server = format!("{peer},server=on");
         let topology = &self.pair.topology;
-        let first = ["--peer", &server, "--wait-min", WAIT, "--checkpoint", &qmp];
+        let first = ["--peer", &server, "--wait-min", WAIT, "--qmp", &monitors[0]];
+        let second = ["--peer", &peer, "--qmp", &monitors[1]];
         self.agents.push(agent(&self.pair, &topology.primary, "primary", &first)?);
-        self.agents.push(agent(&self.pair, &topology.secondary, "secondary", &["--peer", &peer])?);
+        self.agents.push(agent(&self.pair, &topology.secondary, "secondary", &second)?);
         let end = Instant::now() + PATIENCE;
         while self.status("primary").is_none_or(|status| status["state"] != "protected") {
             if Instant::now() > end {

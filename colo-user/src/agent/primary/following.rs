@@ -1,0 +1,335 @@
+//! A primary that follows its own QEMU: which epoch a frame is of, and from when on the secondary shares it.
+//!
+//! ```text
+//!  guard    Free ──COLO entered──▶ Colo ──COLO left──▶ Lost ──COLO entered──▶ Colo
+//!             ▲                      └─────────────────┴──── goes on alone ──▶ Free
+//!  session  begun ──the secondary answers (begin)──▶ ready ──commit──▶ covered
+//! ```
+//!
+//! *Free*: output leaves at once. Otherwise it is compared once *covered*, and waits until then. A STOP between the
+//! beginning of a session and its answer may be of a checkpoint that the secondary does not count: the session begins anew
+//! when the guest runs, so that both count from the same one on. Every checkpoint since then is a [`Cut`] in a queue; frames
+//! are placed by their stamps against the silence of the first, and wait undecided behind it.
+
+use super::{Action, Effect, Primary, Session};
+use crate::agent::place::Place;
+use crate::agent::protection::{Protection, Reason};
+use crate::checkpoint::Request;
+use crate::link::buffer::Outbox;
+use crate::link::frame::Message;
+use crate::mono::Mono;
+use crate::translate::Base;
+use crate::vm::{Side, Silence, Told};
+use std::collections::VecDeque;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Guard {
+    Free,
+    Colo,
+    Lost,
+}
+
+/// A checkpoint on its way from STOP to commit.
+#[derive(Clone, Debug)]
+pub(super) struct Cut {
+    /// First input that the state lacks.
+    pub first: u64,
+    /// Nothing was read between the copy and the count.
+    pub exact: bool,
+    pub bases: Vec<Base>,
+    pub sent: bool,
+    /// Set once the guest runs again.
+    pub silence: Option<Silence>,
+    /// All that it said before has been handed in.
+    pub drained: bool,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(super) struct Following {
+    /// The monitor has said where the VM is.
+    placed: bool,
+    stopped: bool,
+    guard: Guard,
+    ready: bool,
+    covered: bool,
+    /// The guest stopped since the session began.
+    disturbed: bool,
+    anew: bool,
+    term: u64,
+    cuts: VecDeque<Cut>,
+}
+
+impl Following {
+    pub fn new(seed: u64) -> Self {
+        Self {
+            placed: false,
+            stopped: false,
+            guard: Guard::Free,
+            ready: false,
+            covered: false,
+            disturbed: false,
+            anew: false,
+            term: next_term(seed),
+            cuts: VecDeque::new(),
+        }
+    }
+
+    /// Whether output leaves at once.
+    pub fn free(&self) -> bool {
+        self.guard == Guard::Free
+    }
+
+    /// Whether the secondary shares the epoch.
+    pub const fn covered(&self) -> bool {
+        self.covered
+    }
+
+    /// The cut that comes to its end next.
+    pub fn cut(&self) -> Option<&Cut> {
+        self.cuts.front()
+    }
+
+    pub fn unsent(&mut self) -> Option<&mut Cut> {
+        self.cuts.front_mut().filter(|cut| !cut.sent)
+    }
+
+    /// The next epoch has begun.
+    pub fn committed(&mut self) -> Option<Cut> {
+        self.covered = true;
+        self.cuts.pop_front()
+    }
+
+    /// Nothing that was begun comes to its end.
+    fn void(&mut self) {
+        (self.ready, self.covered) = (false, false);
+        self.cuts.clear();
+    }
+
+    fn begun(&mut self) {
+        self.void();
+        self.disturbed = self.stopped;
+        self.anew = false;
+    }
+
+    const fn protection(&self) -> Protection {
+        Protection::Not(match self.guard {
+            _ if !self.placed => Reason::MonitorLost,
+            Guard::Free => Reason::NotInColo,
+            Guard::Lost => Reason::LeftColo,
+            Guard::Colo if self.covered => return Protection::Protected,
+            Guard::Colo => Reason::CheckpointDue,
+        })
+    }
+}
+
+/// Another name for another protection: a step of SplitMix64, public domain.
+const fn next_term(term: u64) -> u64 {
+    let z = term.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+impl Primary {
+    /// Names the protection; 0 where no QEMU is followed.
+    #[must_use]
+    pub fn term(&self) -> u64 {
+        self.following.as_ref().map_or(0, |following| following.term)
+    }
+
+    /// Whether what the secondary says counts.
+    pub(super) fn covered(&self) -> bool {
+        self.following.as_ref().is_none_or(Following::covered)
+    }
+
+    /// Where a frame with this stamp belongs. It was taken before the monitor was last read.
+    #[must_use]
+    pub fn place(&self, stamp: Mono) -> Place {
+        let Some(following) = &self.following else {
+            return if self.epochs.cutting() { Place::Wait } else { Place::Now };
+        };
+        match following.cut().map(|cut| cut.silence) {
+            _ if !following.placed => Place::Wait,
+            None | Some(None) => Place::Now,
+            Some(Some(silence)) => match silence.side(stamp) {
+                Side::Before => Place::Now,
+                // Compared in the next epoch, it leaves too late rather than too early.
+                Side::After | Side::Unsure => Place::Wait,
+            },
+        }
+    }
+
+    /// All that was said before the first cut has been handed in. True if the next epoch has begun with that: what waited
+    /// may be placed now.
+    pub fn drained(&mut self, now: Mono, outbox: Option<&mut Outbox>, effects: &mut Vec<Effect>) -> bool {
+        let Some(following) = &mut self.following else { return false };
+        let Some(cut) = following.cuts.front_mut().filter(|cut| cut.silence.is_some()) else { return false };
+        cut.drained = true;
+        let before = self.epochs.epoch();
+        if let Some(outbox) = outbox {
+            self.commit(now, outbox, effects);
+        }
+        self.epochs.epoch() != before
+    }
+
+    /// The own QEMU told something; what it copies comes by [`Self::copied`].
+    pub fn told(&mut self, now: Mono, told: Told, outbox: Option<&mut Outbox>) {
+        let Some(following) = &mut self.following else { return };
+        match told {
+            Told::Placed { colo, stopped, missed } => {
+                following.placed = true;
+                following.stopped = stopped;
+                let entered = colo && following.guard != Guard::Colo;
+                if entered {
+                    following.guard = Guard::Colo;
+                }
+                if entered || missed {
+                    self.begin_anew(now, outbox);
+                }
+            }
+            Told::Unheard => {
+                following.placed = false;
+                self.uncover(now);
+            }
+            Told::Stopped => (following.stopped, following.disturbed) = (true, true),
+            Told::Ran(silence) | Told::Doubtful(silence) => {
+                following.stopped = false;
+                if let Some(cut) = following.cuts.back_mut().filter(|cut| cut.silence.is_none()) {
+                    cut.silence = Some(silence);
+                    self.own.cuts_unsure += u64::from(!silence.sure());
+                    self.cut_started = Some(now);
+                }
+            }
+            Told::Continued | Told::TookOver => following.stopped = false,
+            Told::Left => {
+                following.guard = Guard::Lost;
+                self.uncover(now);
+            }
+            Told::Copied { .. } => {}
+        }
+        self.judge_protection_if_linked();
+    }
+
+    /// Begins the session anew if that was left until the guest runs.
+    pub fn settle_session(&mut self, now: Mono, outbox: Option<&mut Outbox>) {
+        if self.following.as_ref().is_some_and(|f| f.anew && f.placed && !f.stopped) {
+            self.begin_anew(now, outbox);
+        }
+    }
+
+    /// The guest that stands still is copied, and its QEMU has read the input before `first`: exactly, unless it may have
+    /// run since. `bases` is the translation that the state brings along.
+    pub fn copied(
+        &mut self,
+        entry: bool,
+        (first, exact): (u64, bool),
+        bases: Vec<Base>,
+        outbox: Option<&mut Outbox>,
+    ) {
+        let Some(following) = &mut self.following else { return };
+        if entry {
+            if following.guard == Guard::Lost {
+                following.term = next_term(following.term);
+                following.anew = true;
+            }
+            following.guard = Guard::Colo;
+        }
+        if !following.ready || following.anew {
+            self.own.cuts_refused += 1;
+            following.anew |= following.ready;
+        } else {
+            self.own.input_cuts_inexact += u64::from(!exact);
+            following.cuts.push_back(Cut { first, exact, bases, sent: false, silence: None, drained: false });
+            self.send_cut(outbox);
+        }
+        self.judge_protection_if_linked();
+    }
+
+    /// Tells the peer that a session begins.
+    pub(super) fn begin_session(&mut self, outbox: &mut Outbox) {
+        let term = match &mut self.following {
+            Some(following) => {
+                following.begun();
+                following.term
+            }
+            None => 0,
+        };
+        outbox.push(&Message::Session { epoch: self.epochs.epoch(), term });
+    }
+
+    /// Begins the session anew, over the same link, as soon as the guest runs.
+    pub(super) fn begin_anew(&mut self, now: Mono, outbox: Option<&mut Outbox>) {
+        self.uncover(now);
+        let Some(following) = &mut self.following else { return };
+        following.anew = true;
+        let (Some(outbox), false) = (outbox, following.stopped || !following.placed) else { return };
+        if matches!(self.session, Session::Apart) {
+            return;
+        }
+        self.own.sessions_anew += 1;
+        // By two: a begin that is on its way must not be taken for an answer.
+        self.epochs.restart();
+        self.epochs.restart();
+        self.begin_session(outbox);
+        self.judge_protection_if_linked();
+    }
+
+    /// The secondary stands in no checkpoint, and counts from here on.
+    pub(super) fn ready(&mut self, now: Mono, outbox: &mut Outbox, effects: &mut Vec<Effect>) {
+        let Some(following) = &mut self.following else { return };
+        if following.disturbed {
+            return self.begin_anew(now, Some(outbox));
+        }
+        following.ready = true;
+        if following.guard == Guard::Colo {
+            let text = "the agents have met, and the secondary's state is older".into();
+            let request = Request { kind: "session", text, epoch: self.epochs.epoch(), divergence: None };
+            self.post(now, request, effects);
+        }
+    }
+
+    /// The secondary shares the epoch no longer, or not for sure: what is held waits for the next commit.
+    pub(super) fn uncover(&mut self, now: Mono) {
+        let Some(following) = &mut self.following else { return };
+        following.void();
+        self.cut_started = None;
+        self.withheld.clear();
+        self.withheld_bytes = 0;
+        if following.free() {
+            return;
+        }
+        self.comparator.release_all(now, &mut self.actions);
+        for action in self.actions.drain(..) {
+            if let Action::Release(token) | Action::Drop(token) = action {
+                self.waiting.push_back(token);
+            }
+        }
+    }
+
+    /// The judge has said yes: everything held leaves in order, and from here on at once, until COLO is entered again.
+    pub fn go_on_alone(&mut self, now: Mono, effects: &mut Vec<Effect>) {
+        self.uncover(now);
+        let Some(following) = &mut self.following else { return };
+        following.guard = Guard::Free;
+        following.term = next_term(following.term);
+        following.anew = true;
+        self.release_all(now, effects);
+        self.judge_protection_if_linked();
+    }
+
+    fn judge_protection_if_linked(&mut self) {
+        if matches!(self.session, Session::InSync(_)) {
+            self.judge_protection();
+        }
+    }
+
+    pub(super) fn judge_protection(&mut self) {
+        if let Some(following) = &self.following {
+            self.protection = following.protection();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
