@@ -10,6 +10,7 @@ pub mod agents;
 pub mod capture;
 pub mod child;
 pub mod content;
+pub mod leftovers;
 pub mod load;
 pub mod picture;
 pub mod relay;

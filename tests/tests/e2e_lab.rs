@@ -1,14 +1,13 @@
 //! `colo-lab run` as a whole: it ends well, and however it ends nothing is left behind.
 
 use std::{
-    fs,
     io::{BufRead as _, BufReader},
-    os::unix::fs::MetadataExt as _,
     process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
+use colo_tests::lab::leftovers::Namespaces;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// How long a lab may take to leave, and its children to follow.
@@ -20,33 +19,17 @@ fn lab(seconds: &str) -> Command {
     command
 }
 
-/// A lab in the middle of its traffic, and its namespaces by name and inode.
-fn running() -> (Child, Vec<(String, u64)>) {
+/// A lab in the middle of its traffic, and its namespaces.
+fn running() -> (Child, Namespaces) {
     let mut lab = lab("60").stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(lab.stdout.take().unwrap()).lines();
     let begun = lines.any(|line| line.unwrap().starts_with("Traffic for"));
     assert!(begun, "the lab ended before its traffic: {:?}", lab.wait());
     // What it says from here on is not read; a closed pipe must not disturb its end either.
-    let owner = format!("-{}-", lab.id());
-    let namespaces: Vec<(String, u64)> = fs::read_dir("/run/netns")
-        .unwrap()
-        .map(|entry| entry.unwrap())
-        .map(|entry| (entry.file_name().into_string().unwrap(), entry.path()))
-        .filter(|(name, _)| name.contains(&owner))
-        .map(|(name, path)| (name, fs::metadata(path).unwrap().ino()))
-        .collect();
+    let namespaces = Namespaces::of(lab.id()).unwrap();
     assert_eq!(namespaces.len(), 5, "{namespaces:?}");
-    assert!(inhabitants(&namespaces) >= 4, "two replicas and two agents live there");
+    assert!(namespaces.inhabitants() >= 4, "two replicas and two agents live there");
     (lab, namespaces)
-}
-
-/// How many processes live in the namespaces.
-fn inhabitants(namespaces: &[(String, u64)]) -> usize {
-    fs::read_dir("/proc")
-        .unwrap()
-        .filter_map(|entry| fs::metadata(entry.ok()?.path().join("ns/net")).ok())
-        .filter(|lives| namespaces.iter().any(|(_, inode)| *inode == lives.ino()))
-        .count()
 }
 
 fn send(lab: &Child, signal: Signal) {
@@ -83,10 +66,8 @@ fn an_interrupt_leaves_nothing() {
     let (mut lab, namespaces) = running();
     send(&lab, Signal::INT);
     assert_eq!(ended(&mut lab).code(), Some(130));
-    assert_eq!(inhabitants(&namespaces), 0);
-    for (name, _) in namespaces {
-        assert!(!fs::exists(format!("/run/netns/{name}")).unwrap(), "{name} is left");
-    }
+    assert_eq!(namespaces.inhabitants(), 0);
+    assert_eq!(namespaces.left(), Vec::<&str>::new());
 }
 
 #[test]
@@ -94,12 +75,10 @@ fn a_killed_lab_leaves_no_process_and_its_namespaces_to_the_next() {
     let (mut lab, namespaces) = running();
     send(&lab, Signal::KILL);
     ended(&mut lab);
-    assert!(within_patience(|| inhabitants(&namespaces) == 0), "processes are left");
+    assert!(within_patience(|| namespaces.inhabitants() == 0), "processes are left");
     let (mut next, others) = running();
-    for (name, _) in namespaces {
-        assert!(!fs::exists(format!("/run/netns/{name}")).unwrap(), "{name} is left");
-    }
+    assert_eq!(namespaces.left(), Vec::<&str>::new());
     send(&next, Signal::TERM);
     ended(&mut next);
-    assert_eq!(inhabitants(&others), 0);
+    assert_eq!(others.inhabitants(), 0);
 }

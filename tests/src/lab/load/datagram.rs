@@ -18,7 +18,7 @@ use super::{
 /// After this long without an answer a datagram is sent again, as resolvers do.
 const RESEND_AFTER: Duration = Duration::from_secs(1);
 /// How often a datagram is sent before its request has failed.
-const SENDS: u32 = 6;
+pub const SENDS: u32 = 6;
 
 /// Sends the first `length` bytes of stream `seed` to an echo service; how often it was sent.
 pub fn udp(server: SocketAddr, seed: u64, length: usize, stop: &AtomicBool) -> Result<u32> {

@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result};
 
 use super::{
     super::{
+        content::Mismatch,
         load::{self, Http, Patient, Received, Wait, datagram},
         replica::{ECHO, HTTP, LINES},
     },
@@ -103,6 +104,10 @@ impl<'a> Worker<'a> {
 
     fn ending(&self) -> bool {
         self.shared.ending.load(Ordering::Relaxed) || self.shared.stop.load(Ordering::Relaxed)
+    }
+
+    fn gives_up(&self, begun: Instant) -> bool {
+        begun.elapsed() > self.plan.patience || self.shared.stop.load(Ordering::Relaxed)
     }
 
     fn pause(&self) {
@@ -243,9 +248,18 @@ impl<'a> Worker<'a> {
 
     fn datagrams(&mut self) -> Result<()> {
         while !self.ending() {
-            let begun = Instant::now();
-            let sends = datagram::udp(self.server(ECHO), self.seed(), SMALL, self.shared.stop)?;
-            self.connection.resent += u64::from(sends - 1);
+            let (begun, seed) = (Instant::now(), self.seed());
+            loop {
+                match datagram::udp(self.server(ECHO), seed, SMALL, self.shared.stop) {
+                    Ok(sends) => {
+                        self.connection.resent += u64::from(sends - 1);
+                        break;
+                    }
+                    // Datagrams may be lost; wrong bytes are no loss.
+                    Err(error) if error.is::<Mismatch>() || self.gives_up(begun) => return Err(error),
+                    Err(_) => self.connection.resent += u64::from(datagram::SENDS),
+                }
+            }
             self.waited(Wait { begun, length: begun.elapsed() });
             self.done(begun, SMALL as u64);
             self.pause();
