@@ -57,8 +57,8 @@ impl Rig {
     }
 
     fn protect(&self, primary: &Vm, secondary: &Vm, uri: &str) -> Ended {
-        let sides = [&primary.agent_monitor(), &secondary.agent_monitor()];
-        protect(&self.pair.programs, sides, uri, &[]).unwrap()
+        let sides = [primary.spare_monitor(), secondary.spare_monitor()];
+        protect(&self.pair.programs, &sides, uri, DELAY, &[]).unwrap()
     }
 
     /// A new VM that waits on a host whose own is gone.

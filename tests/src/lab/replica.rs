@@ -5,6 +5,8 @@
 //! | HTTP/1.1, TCP [`HTTP`] | `GET /bytes/SEED/LENGTH` | that much of that stream ([`content`]) |
 //! | | `PUT /upload` | SHA-256 of what was sent |
 //! | line protocol, TCP [`LINES`] | `SEED LENGTH\n` | that much of that stream, then `\n` |
+//! | | `keep NAME LENGTH\n` | `kept NAME LENGTH\n` when that much of stream NAME is a file on the disk of a VM ([`DISK`]), for good |
+//! | | `show NAME\n` | the length of that file in a line, then its content |
 //! | | `dial PORT\n` | a connection back to that port, from port [`DIAL`]; requests then come on it |
 //! | UDP [`ECHO`] | a datagram | the same datagram |
 //!
@@ -27,6 +29,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use socket2::{Domain, Socket, Type};
 
 use super::content::{self, CHUNK, Check};
+
+mod disk;
+pub use disk::DISK;
 
 /// TCP port of the HTTP service.
 pub const HTTP: u16 = 8080;
@@ -137,6 +142,17 @@ pub(super) fn serve_lines(stream: &TcpStream) -> Result<()> {
         if let Some(port) = line.strip_prefix("dial ") {
             let back = dial(SocketAddr::new(stream.peer_addr()?.ip(), port.trim_end().parse()?))?;
             return serve_lines(&back);
+        }
+        if let Some(request) = line.strip_prefix("keep ") {
+            let (name, length) = request.trim_end().split_once(' ').context("a file is NAME LENGTH")?;
+            disk::keep(name.parse()?, length.parse()?)?;
+            writer.write_all(format!("kept {request}").as_bytes())?;
+            continue;
+        }
+        if let Some(name) = line.strip_prefix("show ") {
+            let content = disk::show(name.trim_end().parse()?)?;
+            writer.write_all(&[format!("{}\n", content.len()).as_bytes(), &content].concat())?;
+            continue;
         }
         let (seed, length) = line.trim_end().split_once(' ').context("a request is SEED LENGTH")?;
         let length: usize = length.parse()?;

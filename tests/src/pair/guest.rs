@@ -1,7 +1,7 @@
 //! What runs inside a VM: the first process of the guest.
 //!
-//! It mounts what a Linux program expects, loads the network driver, gives `eth0` the addresses of the lab and
-//! becomes the lab's server. Commands for the server come by the second serial port, which only this VM's host sees; what it
+//! It mounts what a Linux program expects and the disk if there is one, loads the drivers, gives `eth0` the addresses of the
+//! lab and becomes the lab's server. Commands for the server come by the second serial port, which only this VM's host sees; what it
 //! says goes to the first, the console.
 
 use std::{
@@ -21,7 +21,7 @@ use rustix::{
     system::finit_module,
 };
 
-use crate::lab::replica;
+use crate::lab::replica::{self, DISK};
 
 /// Where the image has the modules, in files whose names sort in the order to load them.
 pub const MODULES: &str = "/modules";
@@ -47,21 +47,25 @@ const SETTINGS: &[(&str, &str)] = &[
 pub fn init() -> Result<Infallible> {
     ensure!(std::process::id() == 1, "this program is the init of the lab's VMs and changes what it runs on");
     for (kind, place) in [(c"proc", "/proc"), (c"sysfs", "/sys"), (c"devtmpfs", "/dev")] {
-        mount_on(kind, place)?;
+        mount_on(kind, kind, place)?;
     }
     for (name, value) in SETTINGS {
         let path = Path::new("/proc/sys").join(name);
         fs::write(&path, value).with_context(|| format!("{} = {value}", path.display()))?;
     }
     load_modules()?;
+    // Its driver has found it before the module was loaded.
+    if Path::new("/sys/block/vda").exists() {
+        mount_on(c"/dev/vda", c"ext4", DISK)?;
+    }
     configure_network()?;
     let commands = File::open(COMMANDS).context(COMMANDS)?;
     replica::serve(BufReader::new(commands))?;
     bail!("{COMMANDS} has ended")
 }
 
-fn mount_on(kind: &CStr, place: &str) -> Result<()> {
-    mount(kind, place, kind, MountFlags::empty(), None).with_context(|| format!("mounting {place}"))
+fn mount_on(source: &CStr, kind: &CStr, place: &str) -> Result<()> {
+    mount(source, place, kind, MountFlags::empty(), None).with_context(|| format!("mounting {place}"))
 }
 
 fn load_modules() -> Result<()> {

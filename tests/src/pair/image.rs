@@ -2,7 +2,7 @@
 //!
 //! The kernel is Debian's cloud kernel, fetched once by `apt-get download` and unpacked (not installed) by `dpkg` below
 //! `target/guest`. The initramfs is made anew for each run: `colo-guest` as `/init`, `ip` to configure the network, the
-//! libraries of both as the dynamic linker lists them, and the modules of the network card.
+//! libraries of both as the dynamic linker lists them, and the modules of the network card and the disk.
 
 use std::{
     fs,
@@ -13,11 +13,14 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::guest::{MODULES, NETWORK};
-use crate::lab::topology::{SERVER_V4, SERVER_V6};
+use crate::lab::{
+    replica::DISK,
+    topology::{SERVER_V4, SERVER_V6},
+};
 
 /// The package that depends on the kernel of the day.
 const PACKAGE: &str = "linux-image-cloud-amd64";
-/// The modules of a virtio network card, in the order in which they need each other.
+/// The modules of a virtio network card and disk, in the order in which they need each other.
 const NEEDED: &[&str] = &[
     "virtio_ring",
     "virtio",
@@ -27,6 +30,7 @@ const NEEDED: &[&str] = &[
     "failover",
     "net_failover",
     "virtio_net",
+    "virtio_blk",
 ];
 /// The dynamic linker of x86-64 (psABI), which also says what a program needs.
 const LINKER: &str = "/lib64/ld-linux-x86-64.so.2";
@@ -102,7 +106,7 @@ fn list(directory: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
 /// Writes the initramfs with `init` as its program to `place`.
 pub fn initramfs(kernel: &Kernel, init: &Path, place: &Path) -> Result<()> {
     let mut archive = Archive::default();
-    for directory in ["/dev", "/proc", "/sys", "/bin", MODULES] {
+    for directory in ["/dev", "/proc", "/sys", "/bin", DISK, MODULES] {
         archive.directory(directory);
     }
     archive.file("/init", 0o755, &read(init)?);

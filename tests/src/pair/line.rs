@@ -1,8 +1,9 @@
 //! A connection of the line protocol, from the client to the guest or back.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    time::Duration,
 };
 
 use super::stage::PATIENCE;
@@ -47,5 +48,32 @@ impl Line {
         let peer = self.stream.peer_addr().unwrap();
         self.stream.read_exact(&mut answer).unwrap_or_else(|e| panic!("{peer}, request {}: {e}", self.asked));
         assert_eq!(answer[..length], content::bytes(self.asked, length), "{peer}, request {}", self.asked);
+    }
+
+    /// How long an answer may take from now on.
+    pub fn patience(&self, patience: Duration) {
+        self.stream.set_read_timeout(Some(patience)).unwrap();
+    }
+
+    /// Has the guest keep a file; an error if it did not say so.
+    pub fn keep(&mut self, name: u64, length: usize) -> io::Result<()> {
+        let request = format!("{name} {length}\n");
+        self.stream.write_all(format!("keep {request}").as_bytes())?;
+        let mut answer = vec![0; "kept ".len() + request.len()];
+        self.stream.read_exact(&mut answer)?;
+        assert_eq!(String::from_utf8_lossy(&answer), format!("kept {request}"));
+        Ok(())
+    }
+
+    /// What the guest has in a file.
+    pub fn show(&mut self, name: u64) -> Vec<u8> {
+        writeln!(self.stream, "show {name}").unwrap();
+        let mut reader = BufReader::new(&self.stream);
+        let mut length = String::new();
+        reader.read_line(&mut length).unwrap();
+        let mut content =
+            vec![0; length.trim_end().parse().unwrap_or_else(|_| panic!("file {name}: {length:?}"))];
+        reader.read_exact(&mut content).unwrap();
+        content
     }
 }

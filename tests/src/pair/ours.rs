@@ -1,6 +1,6 @@
 //! `colo protect` as a test runs it.
 
-use std::process::Command;
+use std::{process::Command, time::Duration};
 
 use anyhow::{Context as _, Result};
 use colo_user::link::endpoint::Endpoint;
@@ -19,12 +19,18 @@ pub struct Ended {
     pub said: String,
 }
 
-/// Runs `colo protect --json` with no checkpoints but those that are asked for.
-pub fn protect(programs: &Programs, sides: [&Endpoint; 2], uri: &str, more: &[String]) -> Result<Ended> {
-    let [primary, secondary] = sides.map(Endpoint::to_string);
+/// Runs `colo protect --json`, with periodic checkpoints `delay` apart and further arguments.
+pub fn protect(
+    programs: &Programs,
+    sides: &[Endpoint; 2],
+    uri: &str,
+    delay: Duration,
+    more: &[String],
+) -> Result<Ended> {
+    let [primary, secondary] = sides.each_ref().map(Endpoint::to_string);
     let output = Command::new(&programs.colo)
         .args(["protect", "--json", "--primary", &primary, "--secondary", &secondary, "--uri", uri])
-        .args(["--checkpoint-delay", "3600000"])
+        .args(["--checkpoint-delay", &delay.as_millis().to_string()])
         .args(more)
         .output()?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -40,6 +40,8 @@ pub struct Options {
     pub accel: Accel,
     /// Time between periodic checkpoints.
     pub delay: Duration,
+    /// Both VMs have a disk, which is replicated.
+    pub disk: bool,
     /// Arguments for both agents.
     pub both: Vec<String>,
     /// For the primary's.
@@ -52,6 +54,7 @@ impl Default for Options {
         Self {
             accel: Accel::Tcg,
             delay: Duration::from_secs(3600),
+            disk: false,
             both: Vec::new(),
             primary: ["--wait-min", "500", "--wait-max", "3000"].map(str::to_owned).to_vec(),
         }
@@ -110,7 +113,8 @@ impl Protected {
     /// Boots both VMs, starts the agents and enters COLO; all connections are protected when this returns.
     pub fn start(programs: &Programs, options: Options, stop: &AtomicBool) -> Result<Self> {
         let extras = Extras { accel: options.accel, ..Extras::default() };
-        let setup = Setup { primary: extras.clone(), secondary: extras, ..Setup::default() };
+        let disk = options.disk;
+        let setup = Setup { primary: extras.clone(), secondary: extras, disk, ..Setup::default() };
         let pair = Pair::boot_as(programs, &cache(&programs.lab), &setup)?;
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let journal = Journal::default();

@@ -6,13 +6,16 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
-use colo_user::qmp::{Client, EventKind, MigrationStatus, Notice, Notices, Snapshot, command};
-use serde_json::json;
+use anyhow::{Context as _, Result, bail, ensure};
+use colo_user::{
+    link::endpoint::Endpoint,
+    qmp::{Client, EventKind, MigrationStatus, Notice, Notices, Snapshot},
+};
 use tempfile::TempDir;
-use tokio::time::timeout;
+use tokio::{task::spawn_blocking, time::timeout};
 
 use super::{
+    disk, ours,
     vm::{Extras, Parts, Vm},
     watch::Side,
 };
@@ -26,8 +29,6 @@ use crate::lab::{
 const DIRECTORY: &str = "colo-pair-";
 /// How long the pair may take for a step: the first copy of the memory, a checkpoint, a takeover.
 pub const PATIENCE: Duration = Duration::from_secs(30);
-/// Migration is not slowed down: bytes per second.
-const BANDWIDTH: u64 = 10 << 30;
 
 /// How the two VMs are started.
 #[derive(Debug, Clone, Default)]
@@ -38,6 +39,23 @@ pub struct Setup {
     pub secondary: Extras,
     /// The other boots too and is a VM of its own, not one that waits for a state.
     pub apart: bool,
+    /// Both have a disk, which is replicated ([`disk`]).
+    pub disk: bool,
+}
+
+impl Setup {
+    /// What the VM has on a side, and on its disk as a VM that waits for a state or not.
+    fn extras(&self, directory: &Path, side: Side, name: &str, waits: bool) -> Result<Extras> {
+        let mut extras = match side {
+            Side::First => self.primary.clone(),
+            Side::Second => self.secondary.clone(),
+        };
+        if self.disk {
+            let make = if waits { disk::secondary } else { disk::primary };
+            extras.arguments.extend(make(directory, name)?);
+        }
+        Ok(extras)
+    }
 }
 
 /// Namespaces with a VM on each host. What is dropped first goes first: VMs, namespaces, files.
@@ -76,9 +94,11 @@ impl Pair {
         // A stream through the file system has no delayed acknowledgements, which cost 40 ms a checkpoint.
         let uri = format!("unix:{}", directory.path().join("migration").display());
         let (hosts, incoming) = (&topology, (!setup.apart).then_some(uri.as_str()));
-        let mut primary = Vm::start(programs, &hosts.primary.netns, &parts, "primary", None, &setup.primary)?;
-        let mut secondary =
-            Vm::start(programs, &hosts.secondary.netns, &parts, "secondary", incoming, &setup.secondary)?;
+        let extras = |side, name, waits| setup.extras(directory.path(), side, name, waits);
+        let own = extras(Side::First, "primary", false)?;
+        let mut primary = Vm::start(programs, &hosts.primary.netns, &parts, "primary", None, &own)?;
+        let own = extras(Side::Second, "secondary", !setup.apart)?;
+        let mut secondary = Vm::start(programs, &hosts.secondary.netns, &parts, "secondary", incoming, &own)?;
         primary.ready()?;
         if setup.apart {
             secondary.ready()?;
@@ -91,16 +111,17 @@ impl Pair {
     /// for another VM of this pair.
     pub fn replace(&mut self, side: Side, name: &'static str) -> Result<()> {
         self.uri = format!("unix:{}", self.path(&format!("migration-{name}")).display());
-        let (host, extras) = match side {
-            Side::First => (&self.topology.primary, &self.setup.primary),
-            Side::Second => (&self.topology.secondary, &self.setup.secondary),
+        let extras = self.setup.extras(self.directory.path(), side, name, true)?;
+        let host = match side {
+            Side::First => &self.topology.primary,
+            Side::Second => &self.topology.secondary,
         };
         // Its tap is free only when the one before has ended.
         match side {
             Side::First => self.primary.process().kill(),
             Side::Second => self.secondary.process().kill(),
         }
-        let vm = Vm::start(&self.programs, &host.netns, &self.parts, name, Some(&self.uri), extras)?;
+        let vm = Vm::start(&self.programs, &host.netns, &self.parts, name, Some(&self.uri), &extras)?;
         match side {
             Side::First => self.primary = vm,
             Side::Second => self.secondary = vm,
@@ -113,20 +134,23 @@ impl Pair {
         self.directory.path().join(name)
     }
 
-    /// Enters COLO, with periodic checkpoints `delay` apart. Returns when both sides say that they are in it and the
-    /// primary runs.
+    /// Enters COLO by `colo protect`, with periodic checkpoints `delay` apart. Returns when both sides have said that they are
+    /// in it and run.
     pub async fn protect(
         &self,
         primary: &mut Followed,
         secondary: &mut Followed,
         delay: Duration,
     ) -> Result<()> {
-        for side in [&*secondary, &*primary] {
-            side.client.call(command::set_capabilities(&[("x-colo", true), ("events", true)])).await?;
+        let (programs, uri) = (self.programs.clone(), self.uri.clone());
+        let sides = [primary.spare.clone(), secondary.spare.clone()];
+        let mut more = Vec::new();
+        if self.setup.disk {
+            let nbd = format!("unix:{}.nbd", self.path(secondary.name).display());
+            more.extend(["--disk", disk::DISK, "--nbd", &nbd].map(str::to_owned));
         }
-        primary.client.call(command::set_parameters(json!({ "max-bandwidth": BANDWIDTH }))).await?;
-        primary.client.call(command::set_checkpoint_delay(delay)).await?;
-        primary.client.call(command::migrate(&self.uri)).await?;
+        let ended = spawn_blocking(move || ours::protect(&programs, &sides, &uri, delay, &more)).await??;
+        ensure!(ended.code == 0, "colo protect: {ended:?}");
         let colo = |kind: &EventKind| *kind == EventKind::Migration(MigrationStatus::Colo);
         for side in [primary, secondary] {
             side.until(colo).await?;
@@ -155,13 +179,14 @@ pub struct Followed {
     /// The monitor.
     pub client: Client,
     pub(super) notices: Notices,
+    spare: Endpoint,
 }
 
 impl Followed {
     /// Connects to a VM's monitor.
     pub async fn open(name: &'static str, vm: &Vm) -> Result<(Self, Snapshot)> {
         let (client, notices) = Client::open(vm.monitor());
-        let mut followed = Self { name, client, notices };
+        let mut followed = Self { name, client, notices, spare: vm.spare_monitor() };
         match followed.next().await? {
             Notice::Up { snapshot, .. } => Ok((followed, snapshot)),
             other => bail!("{name}: {other:?} before the first look"),

@@ -127,6 +127,7 @@ impl Vm {
         option("-serial", socket("commands"));
         option("-qmp", socket("qmp"));
         option("-qmp", socket("qmp-agent"));
+        option("-qmp", socket("qmp-spare"));
         let (header, offloads) = if extras.offloads { ("on", "") } else { ("off", NO_OFFLOADS) };
         option(
             "-netdev",
@@ -153,6 +154,11 @@ impl Vm {
     /// The monitor that is left to the agent beside this VM.
     pub fn agent_monitor(&self) -> Endpoint {
         self.endpoint("qmp-agent")
+    }
+
+    /// The monitor for who comes and goes, such as `colo protect`.
+    pub fn spare_monitor(&self) -> Endpoint {
+        self.endpoint("qmp-spare")
     }
 
     fn endpoint(&self, what: &str) -> Endpoint {

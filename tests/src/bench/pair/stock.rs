@@ -45,5 +45,5 @@ pub fn setup(offloads: bool) -> Setup {
         offloads,
         ..Extras::default()
     };
-    Setup { primary: extras(&primary), secondary: extras(&secondary), apart: false }
+    Setup { primary: extras(&primary), secondary: extras(&secondary), ..Setup::default() }
 }

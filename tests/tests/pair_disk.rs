@@ -1,0 +1,193 @@
+//! A pair with a replicated disk: what a client was told to be kept is on the disk of whoever goes on, and the file system
+//! is whole.
+
+use std::{
+    path::Path,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use colo_tests::{
+    lab::{
+        child::Programs,
+        content,
+        topology::{Host, SERVER_V4, SERVER_V6, UPLINK},
+    },
+    pair::{
+        disk::{self, Files},
+        line::Line,
+        protected::{Options, Protected},
+        stage::{Followed, PATIENCE, Pair, Setup, cache},
+        vm::Vm,
+        watch::Side,
+    },
+};
+use colo_user::qmp::{Client, EventKind, Notice, command};
+use rustix::process::Signal;
+use tokio::runtime::{Builder, Runtime};
+
+/// Between periodic checkpoints, so that many fall into a test.
+const OFTEN: Duration = Duration::from_millis(400);
+/// No periodic checkpoint falls into the test.
+const NEVER: Duration = Duration::from_secs(3600);
+/// How long files are written.
+const WRITING: Duration = Duration::from_secs(6);
+/// How long an answer may take that will never come.
+const LAST_ANSWER: Duration = Duration::from_secs(3);
+
+/// The length of a file is a function of its name.
+fn length(name: u64) -> usize {
+    1000 + (name as usize * 7919) % 60_000
+}
+
+/// Checks the disk of a VM that has ended: it is whole, and has every file that a client was told of.
+fn check(image: &Path, told: &[u64]) {
+    let files = Files::of(image).unwrap();
+    for &name in told {
+        let found = files.read(name).unwrap();
+        let expected = content::bytes(name, length(name));
+        assert!(
+            found.as_deref() == Some(&*expected),
+            "file {name} of {told:?}: {:?}",
+            found.map(|f| f.len())
+        );
+    }
+    println!("{}: whole, with {} files", image.display(), told.len());
+}
+
+#[test]
+fn every_file_that_a_client_was_told_of_survives_the_primary() {
+    let programs = Programs::beside(env!("CARGO_BIN_EXE_colo-lab").as_ref());
+    let stop = AtomicBool::new(false);
+    let options = Options { disk: true, delay: OFTEN, ..Options::default() };
+    let mut protected = Protected::start(&programs, options, &stop).unwrap();
+    let told = Mutex::new(Vec::new());
+    let (done, killed) = (AtomicBool::new(false), Mutex::new(0));
+    thread::scope(|scope| {
+        for (first, server) in [(0, SERVER_V4), (1, SERVER_V6), (2, SERVER_V4)] {
+            let mut line = Line::open(&protected.pair.topology, server);
+            line.patience(LAST_ANSWER);
+            let (told, done) = (&told, &done);
+            scope.spawn(move || {
+                let mut names = (first..).step_by(3);
+                while !done.load(Ordering::Relaxed) {
+                    let name = names.next().unwrap();
+                    if line.keep(name, length(name)).is_err() {
+                        return;
+                    }
+                    told.lock().unwrap().push(name);
+                }
+            });
+        }
+        thread::sleep(WRITING);
+        *killed.lock().unwrap() = told.lock().unwrap().len();
+        protected.vm(Side::First).process().kill();
+        done.store(true, Ordering::Relaxed);
+    });
+    let told = told.into_inner().unwrap();
+    println!("{} files until the kill, {} in all", killed.into_inner().unwrap(), told.len());
+    assert!(told.len() >= 20, "{told:?}\n{}", protected.logs());
+
+    let runtime = runtime();
+    take_over(&runtime, protected.vm(Side::Second));
+    protected.vm(Side::Second).process().kill();
+    check(&disk::image(&protected.pair.path(""), "secondary"), &told);
+}
+
+fn runtime() -> Runtime {
+    Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
+/// The secondary goes on alone, as far as QEMU is concerned.
+fn take_over(runtime: &Runtime, vm: &Vm) {
+    runtime.block_on(async {
+        let (client, mut notices) = Client::open(vm.spare_monitor());
+        assert!(matches!(notices.next().await, Some(Notice::Up { .. })));
+        client.call(command::nbd_server_stop()).await.unwrap();
+        client.call(command::lost_heartbeat()).await.unwrap();
+        let resumed = async {
+            while let Some(notice) = notices.next().await {
+                if matches!(notice, Notice::Event(event) if event.kind == EventKind::Resume) {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, resumed).await.unwrap();
+    });
+}
+
+/// Whether a host is on the client's network.
+fn heard(host: &Host, on: bool) {
+    host.netns.run(&format!("ip link set {UPLINK} {}", if on { "up" } else { "down" })).unwrap();
+}
+
+/// Over plain bridges: a secondary that stands still blocks the guest's writes and is given up; the disk of the next one is
+/// filled anew, and it goes on alone.
+#[test]
+fn a_survivors_disk_is_replicated_again() {
+    let programs = Programs::beside(env!("CARGO_BIN_EXE_colo-lab").as_ref());
+    let setup = Setup { disk: true, ..Setup::default() };
+    let mut pair = Pair::boot_as(&programs, &cache(&programs.lab), &setup).unwrap();
+    pair.topology.forward_plain().unwrap();
+    pair.topology.secondary.forward_plain().unwrap();
+    heard(&pair.topology.secondary, false);
+    let runtime = runtime();
+    let mut line = Line::open(&pair.topology, SERVER_V4);
+    let mut told = Vec::new();
+    let mut keep = |line: &mut Line, names: std::ops::Range<u64>| {
+        for name in names {
+            line.keep(name, length(name)).unwrap();
+            told.push(name);
+        }
+    };
+    keep(&mut line, 0..10);
+    let mut primary = runtime.block_on(async {
+        let (mut primary, _) = Followed::open("primary", &pair.primary).await.unwrap();
+        let (mut secondary, _) = Followed::open("secondary", &pair.secondary).await.unwrap();
+        pair.protect(&mut primary, &mut secondary, NEVER).await.unwrap();
+        primary
+    });
+    keep(&mut line, 10..20);
+
+    pair.secondary.process().signal(Signal::STOP).unwrap();
+    line.patience(LAST_ANSWER);
+    line.keep(20, length(20)).expect_err("the write waits for the secondary");
+    runtime.block_on(async {
+        let node = command::yank_block_node("colo-nbd0");
+        primary.client.call(node).await.unwrap();
+        primary.client.call(command::quorum_remove("colo-disk0", "children.1")).await.unwrap();
+        primary.client.call(command::lost_heartbeat()).await.unwrap();
+        primary.until(|kind| *kind == EventKind::Resume).await.unwrap();
+    });
+    let mut line = Line::open(&pair.topology, SERVER_V4);
+    keep(&mut line, 20..30);
+
+    pair.replace(Side::Second, "third").unwrap();
+    runtime.block_on(async {
+        let (mut third, _) = Followed::open("third", &pair.secondary).await.unwrap();
+        pair.protect(&mut primary, &mut third, NEVER).await.unwrap();
+        // What is said now is kept by a checkpoint, for the third VM hears no client.
+        keep(&mut line, 30..40);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        primary.client.call(command::set_checkpoint_delay(NEVER)).await.unwrap();
+        for wanted in [EventKind::Stop, EventKind::Resume] {
+            third.until(|kind| *kind == wanted).await.unwrap();
+        }
+        primary.until(|kind| *kind == EventKind::Stop).await.unwrap();
+        primary.until(|kind| *kind == EventKind::Resume).await.unwrap();
+    });
+    pair.primary.process().kill();
+    heard(&pair.topology.primary, false);
+    heard(&pair.topology.secondary, true);
+    take_over(&runtime, &pair.secondary);
+    keep(&mut line, 40..50);
+    for name in (0..50).step_by(7) {
+        assert!(line.show(name) == content::bytes(name, length(name)), "file {name}");
+    }
+    pair.secondary.process().kill();
+    check(&disk::image(&pair.path(""), "third"), &told);
+}
