@@ -5,11 +5,13 @@
 #![no_std]
 
 mod counter;
+pub mod translation;
 
 pub use counter::Counter;
+pub use translation::{MAP_TRANSLATING, MAP_TRANSLATIONS};
 
 /// Version of everything in this crate. Part of the path under which maps are pinned.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Name of the program on the guest's interface: it sees what the guest says.
 pub const GUEST_PROGRAM: &str = "colo_guest";
@@ -32,6 +34,20 @@ pub const MAP_HOLD_SOCKETS: &str = "HOLD_SOCKETS";
 pub const MAP_HOLD_RING: &str = "HOLD_RING";
 /// Ring buffer of copies of guest input. Records start with a [`RecordHeader`].
 pub const MAP_MIRROR_RING: &str = "MIRROR_RING";
+
+/// The maps that live on beyond an agent once they are pinned, all but scratch memory. Pinned under their names.
+pub const PINNED_MAPS: [&str; 10] = [
+    MAP_MODE,
+    MAP_SETTINGS,
+    MAP_COUNTERS,
+    MAP_INDICES,
+    MAP_PORTS,
+    MAP_HOLD_SOCKETS,
+    MAP_HOLD_RING,
+    MAP_MIRROR_RING,
+    MAP_TRANSLATIONS,
+    MAP_TRANSLATING,
+];
 
 /// Index of the guest's interface in [`MAP_PORTS`].
 pub const PORT_GUEST: u32 = 0;

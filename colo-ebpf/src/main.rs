@@ -10,7 +10,15 @@
 #[cfg(target_arch = "bpf")]
 mod counters;
 #[cfg(target_arch = "bpf")]
+mod edit;
+#[cfg(target_arch = "bpf")]
+mod entry;
+#[cfg(target_arch = "bpf")]
+mod finished;
+#[cfg(target_arch = "bpf")]
 mod hold;
+#[cfg(target_arch = "bpf")]
+mod locate;
 #[cfg(target_arch = "bpf")]
 mod mirror;
 #[cfg(target_arch = "bpf")]
@@ -19,6 +27,10 @@ mod parse;
 mod programs;
 #[cfg(target_arch = "bpf")]
 mod record;
+#[cfg(target_arch = "bpf")]
+mod translate;
+#[cfg(target_arch = "bpf")]
+mod window;
 
 /// The object is only of use in the kernel; for the host there is nothing to build.
 #[cfg(not(target_arch = "bpf"))]

@@ -36,14 +36,14 @@ fn is_tagged(ctx: &XdpContext) -> bool {
     matches!(ethertype, [0x81, 0x00] | [0x88, 0xa8])
 }
 
-/// Copies the first `len` bytes of the frame to `to`; false if the frame is shorter.
+/// Copies `len` bytes of the frame, from `at` on, to `to`; false if the frame is shorter.
 ///
 /// # Safety
 /// `to` has room for `len` bytes, and the verifier can see it.
 #[inline(always)]
-pub unsafe fn load(ctx: &XdpContext, to: *mut u8, len: u64) -> bool {
+pub unsafe fn load(ctx: *mut xdp_md, at: u64, to: *mut u8, len: u64) -> bool {
     // SAFETY: 189 is bpf_xdp_load_bytes (Linux 5.18); the caller vouches for `to` and `len`.
-    unsafe { core::mem::transmute::<usize, LoadBytes>(BPF_XDP_LOAD_BYTES)(ctx.ctx, 0, to, len) == 0 }
+    unsafe { core::mem::transmute::<usize, LoadBytes>(BPF_XDP_LOAD_BYTES)(ctx, at, to, len) == 0 }
 }
 
 /// Destination address, `None` for a frame too short to have one.

@@ -10,7 +10,8 @@ use colo_ebpf::{ABI_VERSION, Counter, Hold, Mode, PORT_GUEST, PORT_UPLINK, Setti
 
 use crate::{
     counters::{count, drop},
-    hold, mirror, parse,
+    edit, hold, mirror, parse,
+    translate::{self, Fate},
 };
 
 #[map]
@@ -28,12 +29,18 @@ pub fn colo_guest(ctx: XdpContext) -> u32 {
     let Some((mode, settings)) = configuration() else {
         return drop(Counter::GuestMisconfigured);
     };
+    if mode == Mode::Pass && parse::exceeds(&ctx, settings.uplink_limit) {
+        return drop(Counter::GuestPassTooLong);
+    }
+    // What is held is in wire space already. A secondary's agent translates itself.
+    if matches!(mode, Mode::Pass | Mode::Protect) && !settle(&ctx, translate::output(&ctx)) {
+        return drop(Counter::GuestUntranslatable);
+    }
     match mode {
         Mode::Protect | Mode::Secondary if settings.hold == Hold::Ring as u32 => {
             hold::to_ring(&ctx, settings)
         }
         Mode::Protect | Mode::Secondary => hold::to_socket(&ctx, settings),
-        Mode::Pass if parse::exceeds(&ctx, settings.uplink_limit) => drop(Counter::GuestPassTooLong),
         Mode::Pass => forward(PORT_UPLINK, Counter::GuestPassed, Counter::GuestNoUplink),
         Mode::Closed => drop(Counter::GuestClosed),
     }
@@ -64,14 +71,32 @@ pub fn colo_uplink(ctx: XdpContext) -> u32 {
     if parse::exceeds(&ctx, settings.guest_limit) {
         return drop(Counter::UplinkTooLong);
     }
-    if mode == Mode::Pass {
-        return forward(PORT_GUEST, Counter::UplinkPassed, Counter::UplinkNoGuest);
-    }
     if PORTS.get_ifindex(PORT_GUEST).is_none() {
         return drop(Counter::UplinkNoGuest);
     }
-    mirror::copy(&ctx);
-    forward(PORT_GUEST, Counter::UplinkForwarded, Counter::UplinkNoGuest)
+    let fate = translate::input(&ctx);
+    if matches!(fate, Fate::Untranslatable) {
+        return drop(Counter::UplinkUntranslatable);
+    }
+    // The copy is in wire space.
+    if mode == Mode::Protect {
+        mirror::copy(&ctx);
+    }
+    if !settle(&ctx, fate) {
+        return drop(Counter::UplinkUntranslatable);
+    }
+    let counter = if mode == Mode::Pass { Counter::UplinkPassed } else { Counter::UplinkForwarded };
+    forward(PORT_GUEST, counter, Counter::UplinkNoGuest)
+}
+
+/// Does what translation decided; false if the frame must not go on.
+#[inline(always)]
+fn settle(ctx: &XdpContext, fate: Fate) -> bool {
+    match fate {
+        Fate::AsIs => true,
+        Fate::Edited(window) => edit::store(ctx, window),
+        Fate::Untranslatable => false,
+    }
 }
 
 fn configuration() -> Option<(Mode, &'static Settings)> {

@@ -73,7 +73,7 @@ fn copy_class<const ROOM: usize>(ctx: &XdpContext, ring: &RingBuf, index: u64, l
     // comparisons repeat that for the verifier.
     let copied = unsafe {
         start.cast::<RecordHeader>().write(header);
-        len > 0 && len <= ROOM as u64 && parse::load(ctx, start.add(RECORD_HEADER_LEN), len)
+        len > 0 && len <= ROOM as u64 && parse::load(ctx.ctx, 0, start.add(RECORD_HEADER_LEN), len)
     };
     if copied {
         // Default wake-up: an interrupt whenever the reader has caught up. It sleeps in poll(2) between batches then;

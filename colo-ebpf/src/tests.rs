@@ -32,3 +32,11 @@ fn records_have_room_for_every_frame() {
     assert!(RECORD_CLASSES[4] >= MAX_FRAME);
     assert!(RECORD_CLASSES.iter().all(|room| room % 8 == 0));
 }
+
+#[test]
+fn translation_layouts_have_no_padding() {
+    use translation::{FlowEntry, FlowKey, Translating};
+    assert_eq!(size_of::<FlowKey>(), 16 + 16 + 5 * 2 + 2);
+    assert_eq!(size_of::<FlowEntry>(), 2 * 8 + 2 * 8 + 16 * 4);
+    assert_eq!(size_of::<Translating>(), 16);
+}

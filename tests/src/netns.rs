@@ -63,19 +63,19 @@ impl Netns {
         inside.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
-    /// A command that will run inside the namespace, with the namespace's own `/sys`.
+    /// A command that will run inside the namespace, with the host's mounts: what it pins in the bpffs outlives it.
     pub fn command(&self, program: &str) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.name, program]);
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", self.path().display())).args(["--", program]);
         command
     }
 
-    /// Runs a command line, split at white space, and returns its standard output; a failure names the
-    /// command and carries its standard error.
+    /// Runs a command line, split at white space, with the namespace's own `/sys`, and returns its standard output; a failure
+    /// names the command and carries its standard error.
     pub fn run(&self, command_line: &str) -> Result<String> {
         let mut words = command_line.split_whitespace();
         let program = words.next().context("an empty command line")?;
-        output(self.command(program).args(words), command_line)
+        output(Command::new("ip").args(["netns", "exec", &self.name, program]).args(words), command_line)
     }
 
     /// Joins two namespaces by a veth pair, `name` here and `peer_name` there, both up. Transmit checksum and

@@ -2,6 +2,7 @@
 
 pub mod common;
 pub mod compare;
+pub mod detach;
 pub mod diff;
 pub mod primary;
 pub mod protect;
@@ -30,6 +31,7 @@ pub enum Command {
     Secondary(secondary::Secondary),
     Protect(protect::Protect),
     Status(status::Status),
+    Detach(detach::Detach),
     Compare(compare::Compare),
     Diff(diff::Diff),
 }
@@ -42,6 +44,7 @@ impl Command {
             Self::Secondary(secondary) => secondary.run(),
             Self::Protect(protect) => protect.run(),
             Self::Status(status) => status.run(),
+            Self::Detach(detach) => detach.run(),
             Self::Compare(compare) => compare.run(),
             Self::Diff(diff) => diff.run(),
         }

@@ -1,6 +1,6 @@
 //! The start: from two interface names to a data path.
 
-use colo_ebpf::{ABI_VERSION, MAP_HOLD_RING, MAP_MIRROR_RING, Mode, Settings};
+use colo_ebpf::{ABI_VERSION, GUEST_PROGRAM, INDEX_MIRRORED, MAP_HOLD_RING, MAP_MIRROR_RING, Mode, Settings};
 
 use super::config::{Config, HoldBackend, MAX_FRAMES, MIN_FRAMES, Role};
 use super::error::DatapathError;
@@ -8,20 +8,25 @@ use super::gaps::Gaps;
 use super::hold::{Hold, RingHold, SocketHold};
 use super::inject::Injector;
 use super::interface::Interface;
-use super::netlink::Netlink;
+use super::netlink::{Link, Netlink};
 use super::packet::PacketSocket;
-use super::programs::Programs;
+use super::pins::{self, Found, Name, Pins};
+use super::programs::{Programs, Side};
 use super::tally::{Own, ToldLosses};
+use super::translations::Janitor;
 use super::wait::Waiting;
-use super::{Datapath, HOLD_BYTES, MIRROR_BYTES};
+use super::{Attached, Datapath, HOLD_BYTES, MIRROR_BYTES};
 
 impl Datapath {
     /// Loads the programs, opens the sockets, attaches. From then on the mode is that of the role: protect or
     /// secondary.
     ///
+    /// Where an agent that is gone has left pinned programs, those are replaced in place and their maps adopted: not a
+    /// frame meets no program. The mode stays what it was until [`Self::set_mode`]; [`Self::is_adopted`] tells.
+    ///
     /// # Errors
     /// An interface that is missing, down, has several queues or runs someone else's program; what the kernel refuses,
-    /// with its reason. Nothing is left behind.
+    /// with its reason. Nothing is left behind; what was pinned stays pinned.
     pub fn attach(config: &Config) -> Result<Self, DatapathError> {
         if !(MIN_FRAMES..=MAX_FRAMES).contains(&config.frames) {
             return Err(DatapathError::Frames(config.frames));
@@ -31,18 +36,30 @@ impl Datapath {
         }
         let mut netlink = Netlink::open()
             .map_err(|source| DatapathError::Interface { interface: config.guest.clone(), source })?;
-        let guest = Interface::inspect(&mut netlink, &config.guest)?;
-        let uplink = Interface::inspect(&mut netlink, &config.uplink)?;
+        pins::tidy();
+        let left = adoptable(&mut netlink, &config.guest, &config.uplink)?;
+        let own = |side| left.as_ref().and_then(|pins| pins.link(side)).map(|(_, info)| info.program);
+        let guest = Interface::inspect(&mut netlink, &config.guest, own(Side::Guest))?;
+        let uplink = Interface::inspect(&mut netlink, &config.uplink, own(Side::Uplink))?;
+        let name = pin_name(&netlink, &guest.name, guest.index)?;
         let mut warnings: Vec<_> = [&guest, &uplink].into_iter().flat_map(Interface::warnings).collect();
 
-        let sockets = open_sockets(config, &guest, &uplink)?;
-        let mut programs = Programs::load(MIRROR_BYTES, if sockets.is_some() { 0 } else { HOLD_BYTES })?;
+        let gaps = if left.is_some() { Gaps::anywhere() } else { Gaps::default() };
+        let sockets = open_sockets(config, &guest, &uplink, gaps)?;
+        let mut programs = match &left {
+            Some(pins) if sockets.is_none() && pins.entries(MAP_HOLD_RING)? < HOLD_BYTES => {
+                return Err(DatapathError::PinnedBackend(guest.name));
+            }
+            Some(pins) => Programs::adopt(pins)?,
+            None => Programs::load(MIRROR_BYTES, if sockets.is_some() { 0 } else { HOLD_BYTES })?,
+        };
+        let first_mirrored = programs.next_index(INDEX_MIRRORED)?;
         let (hold, backend, longest): (Box<dyn Hold>, _, _) = if let Some(sockets) = sockets {
             programs.set_hold_socket(sockets.capture_socket())?;
             (Box::new(sockets), HoldBackend::Afxdp, SocketHold::longest(&guest))
         } else {
             let ring = programs.take_ring(MAP_HOLD_RING)?;
-            let hold = RingHold::open(ring, &guest, &uplink, config.frames)?;
+            let hold = RingHold::open(ring, &guest, &uplink, config.frames, gaps)?;
             (Box::new(hold), HoldBackend::Ringbuf, RingHold::longest(&guest))
         };
         if guest.speaks_ipv6() {
@@ -60,10 +77,12 @@ impl Datapath {
         }
         programs.set_settings(settings(config, backend, longest, &guest, &uplink))?;
         programs.set_ports(guest.index, uplink.index)?;
-        programs.set_mode(match config.role {
-            Role::Primary => Mode::Protect,
-            Role::Secondary => Mode::Secondary,
-        })?;
+        if left.is_none() {
+            programs.set_mode(match config.role {
+                Role::Primary => Mode::Protect,
+                Role::Secondary => Mode::Secondary,
+            })?;
+        }
         let mirror = programs.take_ring(MAP_MIRROR_RING)?;
         let injector = Injector::open(&guest)?;
         let promiscuous =
@@ -71,7 +90,10 @@ impl Datapath {
         for warning in &warnings {
             tracing::warn!("{warning}");
         }
-        let attached = programs.attach(&guest, &uplink, config.attach, &mut netlink)?;
+        let attached = match &left {
+            Some(_) => Attached { guest: guest.attached_as(), uplink: uplink.attached_as() },
+            None => programs.attach(&guest, &uplink, config.attach, &mut netlink)?,
+        };
         Ok(Self {
             programs,
             hold,
@@ -89,8 +111,79 @@ impl Datapath {
             input: super::unread::Input::default(),
             told: ToldLosses::default(),
             own: Own::default(),
+            janitor: Janitor::default(),
+            first_mirrored,
+            adopted: left.is_some(),
+            name,
+            pins: left,
         })
     }
+}
+
+/// Takes off the programs that an agent which is gone has left pinned on these interfaces. False if there are none.
+///
+/// # Errors
+/// The guest's interface is missing or in use, the programs are on another uplink, or the kernel refuses.
+pub fn detach_pinned(guest: &str, uplink: &str) -> Result<bool, DatapathError> {
+    let mut netlink =
+        Netlink::open().map_err(|source| DatapathError::Interface { interface: guest.to_owned(), source })?;
+    pins::tidy();
+    let link = netlink
+        .link(guest)
+        .map_err(|source| DatapathError::Interface { interface: guest.to_owned(), source })?;
+    match find(&netlink, guest, &link)? {
+        Found::Nothing => Ok(false),
+        Found::Busy => Err(busy(guest, &link)),
+        Found::Left(pins) | Found::OtherVersion(pins) => {
+            check_uplink(&mut netlink, &pins, guest, uplink)?;
+            pins.remove().map(|()| true)
+        }
+    }
+}
+
+/// The pins of the guest's interface that are to be adopted. Unfinished ones are removed.
+fn adoptable(netlink: &mut Netlink, guest: &str, uplink: &str) -> Result<Option<Pins>, DatapathError> {
+    // An interface that is missing is refused where it is looked at.
+    let Ok(link) = netlink.link(guest) else { return Ok(None) };
+    match find(netlink, guest, &link)? {
+        Found::Nothing => Ok(None),
+        Found::Busy => Err(busy(guest, &link)),
+        Found::OtherVersion(pins) => Err(DatapathError::OtherVersion {
+            interface: guest.to_owned(),
+            uplink: uplink.to_owned(),
+            path: pins.path().to_owned(),
+        }),
+        Found::Left(pins) if !pins.is_whole() => pins.remove().map(|()| None),
+        Found::Left(pins) => {
+            check_uplink(netlink, &pins, guest, uplink)?;
+            Ok(Some(pins))
+        }
+    }
+}
+
+fn find(netlink: &Netlink, guest: &str, link: &Link) -> Result<Found, DatapathError> {
+    Pins::find(&pin_name(netlink, guest, link.index)?)
+}
+
+fn busy(guest: &str, link: &Link) -> DatapathError {
+    let id = link.program.map_or(0, |program| program.id);
+    DatapathError::InUse { interface: guest.to_owned(), program: GUEST_PROGRAM.to_owned(), id }
+}
+
+fn check_uplink(netlink: &mut Netlink, pins: &Pins, guest: &str, uplink: &str) -> Result<(), DatapathError> {
+    let Some((_, info)) = pins.link(Side::Uplink) else { return Ok(()) };
+    if netlink.link(uplink).is_ok_and(|link| link.index == info.interface) {
+        return Ok(());
+    }
+    let pinned = netlink
+        .link_by_index(info.interface)
+        .map_or_else(|_| format!("interface {} of another namespace", info.interface), |link| link.name);
+    Err(DatapathError::PinnedElsewhere { guest: guest.to_owned(), uplink: uplink.to_owned(), pinned })
+}
+
+fn pin_name(netlink: &Netlink, guest: &str, index: u32) -> Result<Name, DatapathError> {
+    Name::new(netlink, index)
+        .map_err(|source| DatapathError::Interface { interface: guest.to_owned(), source })
 }
 
 /// The sockets of the AF_XDP backend; `None` if frames are to be held without.
@@ -98,11 +191,12 @@ fn open_sockets(
     config: &Config,
     guest: &Interface,
     uplink: &Interface,
+    gaps: Gaps,
 ) -> Result<Option<SocketHold>, DatapathError> {
     if config.hold == HoldBackend::Ringbuf {
         return Ok(None);
     }
-    match SocketHold::open(guest, uplink, config.frames) {
+    match SocketHold::open(guest, uplink, config.frames, gaps) {
         Ok(sockets) => Ok(Some(sockets)),
         Err(error) if config.hold == HoldBackend::Auto && error.is_missing_support() => {
             tracing::warn!("{error}: that is what is done now");

@@ -1,6 +1,7 @@
 //! Why a data path cannot be attached.
 
 use std::io;
+use std::path::PathBuf;
 
 use super::config::{MAX_FRAMES, MIN_FRAMES};
 
@@ -103,6 +104,54 @@ pub enum DatapathError {
         /// The kernel's reason.
         reason: String,
     },
+    /// There is nowhere to pin to.
+    #[error(
+        "no bpffs is mounted at {}, and only there programs outlive the agent: `mount -t bpf bpf {}` (`ip netns exec` hides the host's, `nsenter --net=/run/netns/NAME` does not)",
+        super::pins::BPFFS,
+        super::pins::BPFFS
+    )]
+    NoBpffs,
+    /// Pins cannot be made, read or removed.
+    #[error("pinned programs in {}: {source}; `colo detach` removes those whose agent is gone", path.display())]
+    Pins {
+        /// Their directory, or one of them.
+        path: PathBuf,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// Pins that this program must not adopt.
+    #[error(
+        "interface {interface} has programs pinned by another version of colo ({}): stop the traffic it carries, then \
+         `colo detach --guest {interface} --uplink {uplink}` removes them",
+        path.display()
+    )]
+    OtherVersion {
+        /// The guest's interface.
+        interface: String,
+        /// The uplink that was asked for.
+        uplink: String,
+        /// Their directory.
+        path: PathBuf,
+    },
+    /// Pins that join the guest's interface with another uplink.
+    #[error(
+        "interface {guest} has pinned programs that join it with {pinned}, not with {uplink}: give --uplink {pinned}, or \
+         remove them with `colo detach --guest {guest} --uplink {pinned}`"
+    )]
+    PinnedElsewhere {
+        /// The guest's interface.
+        guest: String,
+        /// The uplink that was asked for.
+        uplink: String,
+        /// The uplink that the programs are on.
+        pinned: String,
+    },
+    /// Pinned maps that the backend cannot work with.
+    #[error(
+        "interface {0} has pinned programs whose ring buffer is too small for --hold ringbuf: take the backend they were \
+         pinned with (--hold afxdp), or remove them with `colo detach`"
+    )]
+    PinnedBackend(String),
     /// An AF_XDP socket cannot be had.
     #[error("AF_XDP socket on {interface}: {step}: {source}; `--hold ringbuf` does without AF_XDP")]
     Socket {

@@ -5,12 +5,22 @@
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Gaps {
     next: u32,
+    /// The series begins with whatever arrives first.
+    anywhere: bool,
     lost: u64,
 }
 
 impl Gaps {
+    /// Of a series that someone else read before.
+    pub fn anywhere() -> Self {
+        Self { anywhere: true, ..Self::default() }
+    }
+
     /// A number arrived.
     pub fn arrived(&mut self, number: u32) {
+        if std::mem::take(&mut self.anywhere) {
+            self.next = number;
+        }
         let ahead = number.wrapping_sub(self.next);
         if ahead.cast_signed() >= 0 {
             self.lost += u64::from(ahead);

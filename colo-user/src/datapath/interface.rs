@@ -6,6 +6,7 @@ use colo_ebpf::{GUEST_PROGRAM, QUEUES, UPLINK_PROGRAM};
 
 use super::error::DatapathError;
 use super::netlink::{AttachedProgram, Link, Netlink};
+use super::programs::{NATIVE, SKB};
 use super::sys;
 
 /// Bytes of an Ethernet header.
@@ -36,12 +37,13 @@ pub(super) struct Interface {
 }
 
 impl Interface {
-    /// Looks at interface `name` and refuses what cannot work or would take it from someone else.
-    pub fn inspect(netlink: &mut Netlink, name: &str) -> Result<Self, DatapathError> {
+    /// Looks at interface `name` and refuses what cannot work or would take it from someone else. `own` is the id of a
+    /// program that may run there.
+    pub fn inspect(netlink: &mut Netlink, name: &str, own: Option<u32>) -> Result<Self, DatapathError> {
         let start = netlink
             .link(name)
             .map_err(|source| DatapathError::Interface { interface: name.to_owned(), source })?;
-        if let Some(program) = start.program {
+        if let Some(program) = start.program.filter(|program| Some(program.id) != own) {
             return Err(occupied(name, program));
         }
         if !start.up {
@@ -55,6 +57,14 @@ impl Interface {
     /// Longest frame without a VLAN tag that it carries, in bytes.
     pub fn longest_frame(&self) -> u32 {
         self.start.mtu.saturating_add(HEADER)
+    }
+
+    /// How the program that it had at the start is attached, as [`Attached`](super::Attached) says it.
+    pub fn attached_as(&self) -> &'static str {
+        match self.start.program {
+            Some(AttachedProgram { attached: 1, .. }) => NATIVE,
+            _ => SKB,
+        }
     }
 
     /// True if frames sent to it wait in a queue that its reader empties, and that drops without a word.

@@ -6,9 +6,13 @@
 //!   ([`Datapath::next_mirrored`]).
 //! - *Inject*: the secondary's agent writes mirrored input into its guest's interface ([`Datapath::inject`]).
 //!
+//! - *Translate*: in the modes protect and pass the programs translate the flows of a guest that speaks for another
+//!   ([`Datapath::set_translations`]).
+//!
 //! One thread owns a [`Datapath`] and turns it: wait, take what came, decide, release, flush. Nothing here decides what
-//! may leave. Dropping it takes the programs off the interfaces first, which are then as they were found; frames that
-//! were still parked are gone with it, so an agent that ends releases or discards them before.
+//! may leave. Dropping it takes the programs off the interfaces first, which are then as they were found, unless they are
+//! pinned ([`Datapath::pin`]): then they go on. Frames that were still parked are gone with it, so an agent that ends
+//! releases or discards them before.
 //!
 //! What is bounded: parked frames by [`Config::frames`], copies by the ring buffers, frames unread in a tap by
 //! [`TAP_CREDIT`]. What does not fit is counted under its reason ([`Datapath::counters`]), and [`Datapath::pressure`] says so
@@ -19,6 +23,7 @@
 )]
 
 mod attach;
+mod bpf;
 mod config;
 mod counters;
 mod error;
@@ -29,10 +34,12 @@ mod inject;
 mod interface;
 mod netlink;
 mod packet;
+mod pins;
 pub mod programs;
 mod record;
 mod sys;
 mod tally;
+mod translations;
 mod unread;
 mod wait;
 mod xsk;
@@ -42,11 +49,13 @@ use std::io;
 use aya::maps::{MapData, RingBuf};
 pub use colo_ebpf::Mode;
 
+pub use attach::detach_pinned;
 pub use config::{AttachMode, Config, DEFAULT_FRAMES, HoldBackend, MAX_FRAMES, MIN_FRAMES, Role};
 pub use counters::{CounterValue, Counters};
 pub use error::DatapathError;
 pub use inject::{Injected, TAP_CREDIT};
 pub use tally::Pressure;
+pub use translations::JANITOR_BATCH;
 pub use unread::InputRead;
 pub use wait::{Ready, Wake};
 
@@ -56,8 +65,10 @@ use inject::Injector;
 use interface::Interface;
 use netlink::Netlink;
 use packet::PacketSocket;
+use pins::Pins;
 use programs::{NATIVE, Programs};
 use tally::{Own, ToldLosses};
+use translations::Janitor;
 
 use crate::mono::Mono;
 
@@ -123,6 +134,13 @@ pub struct Datapath {
     input: unread::Input,
     told: ToldLosses,
     own: Own,
+    janitor: Janitor,
+    /// Number of the first mirrored frame that is ours.
+    first_mirrored: u64,
+    adopted: bool,
+    name: pins::Name,
+    /// Unlocked last, when all else is closed.
+    pins: Option<Pins>,
 }
 
 impl Datapath {
@@ -239,13 +257,15 @@ impl Datapath {
         {
             handed += 1;
             let Some((header, frame)) = record::read(&item) else { continue };
+            // What an agent before this one did not read.
+            let Some(index) = header.index.checked_sub(self.first_mirrored) else { continue };
             // Gaps are far shorter than 32 bits.
-            self.mirror_gaps.arrived(header.index as u32);
-            self.input.next = self.input.next.max(header.index + 1);
+            self.mirror_gaps.arrived(index as u32);
+            self.input.next = self.input.next.max(index + 1);
             if finish::is_needed(frame) {
                 unfinished += 1;
             }
-            each(Mirrored { frame, index: header.index, stamp: Mono::from_nanos(header.stamp_ns) });
+            each(Mirrored { frame, index, stamp: Mono::from_nanos(header.stamp_ns) });
         }
         self.own.mirrored += handed as u64;
         if unfinished > 0 && self.own.mirrored_unfinished == 0 && self.attached.uplink == NATIVE {
@@ -259,12 +279,50 @@ impl Datapath {
         handed
     }
 
-    /// Sends what was released and takes the programs off. Dropping does the same without the last word.
+    /// Makes programs and maps outlive this process: they are pinned in a bpffs, go on in the mode they are in, and
+    /// are found by the next [`Self::attach`]. Dropping a pinned data path is the same as [`Self::leave`]; only
+    /// [`Self::detach`] takes the programs off. Pinned already: nothing happens.
+    ///
+    /// # Errors
+    /// No bpffs is mounted, with the command that mounts it; what the kernel refuses. The data path is as it was then.
+    pub fn pin(&mut self) -> Result<(), DatapathError> {
+        if self.pins.is_none() {
+            self.pins = Some(self.programs.pin(&self.name)?);
+        }
+        Ok(())
+    }
+
+    /// Whether programs and maps were taken over from an agent that is gone. The mode is then what that one left, and
+    /// so are the translations, until they are set.
+    #[must_use]
+    pub fn is_adopted(&self) -> bool {
+        self.adopted
+    }
+
+    /// Sends what was released and ends without touching the programs, if they are pinned; if not, it is as
+    /// [`Self::detach`]. Frames that are parked are gone either way.
     ///
     /// # Errors
     /// What was released could not all be sent.
+    pub fn leave(self) -> io::Result<()> {
+        self.end()
+    }
+
+    /// Sends what was released and takes the programs off, pinned or not.
+    ///
+    /// # Errors
+    /// What was released could not all be sent, or pins not be removed.
     pub fn detach(mut self) -> io::Result<()> {
         self.programs.detach();
+        let removed = self.pins.take().map_or(Ok(()), Pins::discard);
+        self.end()?;
+        removed.map_err(io::Error::other)
+    }
+
+    fn end(mut self) -> io::Result<()> {
+        if self.pins.is_none() {
+            self.programs.detach();
+        }
         if self.hold.flush()? {
             Ok(())
         } else {
@@ -275,7 +333,9 @@ impl Datapath {
 
 impl Drop for Datapath {
     fn drop(&mut self) {
-        self.programs.detach();
+        if self.pins.is_none() {
+            self.programs.detach();
+        }
         // The interface may be gone; there is no one left to tell.
         let _ = self.hold.flush();
     }

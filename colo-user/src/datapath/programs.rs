@@ -3,28 +3,29 @@
 //! Links and maps are kept as they are, so that they can be pinned. On drop the links go first: an interface is as it
 //! was found before anything that its program used is gone.
 
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use aya::maps::{Array, DevMap, MapData, PerCpuArray, RingBuf, XskMap};
 use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod, include_bytes_aligned};
 use colo_ebpf::{
-    Counter, GUEST_PROGRAM, MAP_COUNTERS, MAP_HOLD_RING, MAP_HOLD_SOCKETS, MAP_MIRROR_RING, MAP_MODE,
-    MAP_PORTS, MAP_SETTINGS, Mode, PORT_GUEST, PORT_UPLINK, Settings, UPLINK_PROGRAM,
+    Counter, GUEST_PROGRAM, MAP_COUNTERS, MAP_HOLD_RING, MAP_HOLD_SOCKETS, MAP_INDICES, MAP_MIRROR_RING,
+    MAP_MODE, MAP_PORTS, MAP_SETTINGS, Mode, PINNED_MAPS, PORT_GUEST, PORT_UPLINK, Settings, UPLINK_PROGRAM,
 };
 
 use super::Attached;
+use super::bpf::XdpLink;
 use super::config::AttachMode;
 use super::error::DatapathError;
 use super::interface::{Interface, occupied};
 use super::netlink::{Netlink, XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE, takes_redirects};
-use super::sys::XdpLink;
+use super::pins::{Name, Pins};
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/colo-ebpf"));
 
 /// What [`Attached`] says of a program in the driver.
 pub(super) const NATIVE: &str = "native";
-const SKB: &str = "skb";
+pub(super) const SKB: &str = "skb";
 
 /// Bytes of a ring buffer that is not used.
 const SMALLEST_RING: u32 = 4096;
@@ -60,6 +61,8 @@ unsafe impl Pod for Value {}
 pub struct Programs {
     links: [Option<XdpLink>; 2],
     ebpf: Ebpf,
+    /// Ring buffers that were taken out, to be pinned all the same.
+    rings: Vec<(&'static str, OwnedFd)>,
 }
 
 impl Programs {
@@ -69,15 +72,68 @@ impl Programs {
     /// # Errors
     /// What the kernel, with the verifier's words, does not like.
     pub fn load(mirror_bytes: u32, hold_bytes: u32) -> Result<Self, DatapathError> {
-        let mut ebpf = EbpfLoader::new()
+        let mut loader = EbpfLoader::new();
+        loader
             .map_max_entries(MAP_MIRROR_RING, mirror_bytes.max(SMALLEST_RING))
-            .map_max_entries(MAP_HOLD_RING, hold_bytes.max(SMALLEST_RING))
-            .load(OBJECT)
-            .map_err(|error| DatapathError::Load(chain(&error)))?;
+            .map_max_entries(MAP_HOLD_RING, hold_bytes.max(SMALLEST_RING));
+        Self::load_with(loader)
+    }
+
+    /// Loads both programs over the maps of `pins` and puts them where the pinned links are, in place of the
+    /// programs there. Nothing of what the maps say changes.
+    pub(super) fn adopt(pins: &Pins) -> Result<Self, DatapathError> {
+        let mut loader = EbpfLoader::new();
+        for name in PINNED_MAPS {
+            loader.map_pin_path(name, pins.map(name));
+        }
+        for ring in [MAP_MIRROR_RING, MAP_HOLD_RING] {
+            loader.map_max_entries(ring, pins.entries(ring)?);
+        }
+        let mut programs = Self::load_with(loader)?;
+        for side in [Side::Guest, Side::Uplink] {
+            let (link, _) = pins.link(side).ok_or_else(|| pins.broken())?;
+            let program = programs.program(side)?.fd().map_err(|error| DatapathError::Load(chain(&error)))?;
+            link.update(program.as_fd()).map_err(|error| DatapathError::Load(chain(&error)))?;
+            programs.links[side as usize] = Some(link);
+        }
+        Ok(programs)
+    }
+
+    fn load_with(mut loader: EbpfLoader<'_>) -> Result<Self, DatapathError> {
+        let mut ebpf = loader.load(OBJECT).map_err(|error| DatapathError::Load(chain(&error)))?;
         for side in [Side::Guest, Side::Uplink] {
             program(&mut ebpf, side)?.load().map_err(|error| DatapathError::Load(chain(&error)))?;
         }
-        Ok(Self { links: [None, None], ebpf })
+        Ok(Self { links: [None, None], ebpf, rings: Vec::new() })
+    }
+
+    /// Pins maps and links under `name`; the links last, and then they stay on their interfaces.
+    pub(super) fn pin(&mut self, name: &Name) -> Result<Pins, DatapathError> {
+        let pins = Pins::create(name)?;
+        if let Err(error) = self.pin_all(&pins) {
+            // The first error says more than one of tidying up.
+            let _ = pins.discard();
+            return Err(error);
+        }
+        self.links.iter_mut().flatten().for_each(|link| link.keep(true));
+        Ok(pins)
+    }
+
+    fn pin_all(&self, pins: &Pins) -> Result<(), DatapathError> {
+        for (name, ring) in &self.rings {
+            pins.add(name, ring.as_fd())?;
+        }
+        for name in PINNED_MAPS {
+            if let Some(map) = self.ebpf.map(name) {
+                map.pin(pins.map(name)).map_err(|error| map_error(name, &error))?;
+            }
+        }
+        for side in [Side::Uplink, Side::Guest] {
+            if let Some(link) = &self.links[side as usize] {
+                pins.add_link(side, link)?;
+            }
+        }
+        Ok(())
     }
 
     /// A program, to be run by itself.
@@ -133,7 +189,17 @@ impl Programs {
     /// The kernel's reason.
     pub fn take_ring(&mut self, name: &'static str) -> Result<RingBuf<MapData>, DatapathError> {
         let map = self.ebpf.take_map(name).ok_or_else(|| missing(name))?;
-        RingBuf::try_from(map).map_err(|error| map_error(name, &error))
+        let ring = RingBuf::try_from(map).map_err(|error| map_error(name, &error))?;
+        let fd = ring.as_fd().try_clone_to_owned().map_err(|error| map_error(name, &error))?;
+        self.rings.push((name, fd));
+        Ok(ring)
+    }
+
+    /// The next number of a series, `INDEX_*`.
+    pub(super) fn next_index(&self, series: u32) -> Result<u64, DatapathError> {
+        let map = Array::<_, u64>::try_from(self.map(MAP_INDICES)?);
+        let map = map.map_err(|error| map_error(MAP_INDICES, &error))?;
+        map.get(&series, 0).map_err(|error| map_error(MAP_INDICES, &error))
     }
 
     /// The value of a counter, summed over all CPUs.
@@ -141,7 +207,7 @@ impl Programs {
     /// # Errors
     /// The kernel's reason.
     pub fn counter(&self, counter: Counter) -> Result<u64, DatapathError> {
-        let map = self.ebpf.map(MAP_COUNTERS).ok_or_else(|| missing(MAP_COUNTERS))?;
+        let map = self.map(MAP_COUNTERS)?;
         let map = PerCpuArray::<_, u64>::try_from(map).map_err(|error| map_error(MAP_COUNTERS, &error))?;
         let values = map.get(&(counter as u32), 0).map_err(|error| map_error(MAP_COUNTERS, &error))?;
         Ok(values.iter().sum())
@@ -261,12 +327,18 @@ impl Programs {
         Err(Refusal { by_driver, ..refuse(words.unwrap_or_else(|| error.to_string())) })
     }
 
-    /// Takes the programs off their interfaces.
+    /// Takes the programs off their interfaces, pinned or not.
     pub(super) fn detach(&mut self) {
-        self.links = [None, None];
+        for mut link in self.links.iter_mut().filter_map(Option::take) {
+            link.keep(false);
+        }
     }
 
-    fn map_mut<'a, M>(&'a mut self, name: &'static str) -> Result<M, DatapathError>
+    pub(super) fn map(&self, name: &'static str) -> Result<&aya::maps::Map, DatapathError> {
+        self.ebpf.map(name).ok_or_else(|| missing(name))
+    }
+
+    pub(super) fn map_mut<'a, M>(&'a mut self, name: &'static str) -> Result<M, DatapathError>
     where
         M: TryFrom<&'a mut aya::maps::Map, Error = aya::maps::MapError>,
     {
@@ -314,10 +386,10 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn missing(map: &'static str) -> DatapathError {
+pub(super) fn missing(map: &'static str) -> DatapathError {
     DatapathError::Map { map, reason: "the object has no such map".to_owned() }
 }
 
-fn map_error(map: &'static str, error: &(dyn std::error::Error + 'static)) -> DatapathError {
+pub(super) fn map_error(map: &'static str, error: &(dyn std::error::Error + 'static)) -> DatapathError {
     DatapathError::Map { map, reason: chain(error) }
 }

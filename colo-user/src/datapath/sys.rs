@@ -3,7 +3,7 @@
 use std::ffi::c_int;
 use std::io;
 use std::mem::size_of;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _};
 use std::ptr::{self, NonNull};
 
 /// `setsockopt` with a plain C value.
@@ -71,43 +71,6 @@ pub(super) fn ethtool<const WORDS: usize>(
     // SAFETY: the ioctl reads one ifreq and reads and writes the structure it points to; every caller's array has the
     // size of the structure that belongs to its command.
     check(unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::SIOCETHTOOL, &raw mut ifreq) })
-}
-
-const BPF_LINK_CREATE: libc::c_long = 28;
-const BPF_LINK_DETACH: libc::c_long = 34;
-const BPF_XDP: u32 = 37;
-
-/// A program on an interface, for as long as this lives.
-#[derive(Debug)]
-pub(super) struct XdpLink(OwnedFd);
-
-impl XdpLink {
-    /// Attaches `program` to interface `index`; `flags` are `XDP_FLAGS_*`. An interface that has a program is refused.
-    pub fn create(program: BorrowedFd<'_>, index: u32, flags: u32) -> io::Result<Self> {
-        let attributes = [program.as_raw_fd().cast_unsigned(), index, BPF_XDP, flags];
-        let fd = bpf(BPF_LINK_CREATE, &attributes)?;
-        // SAFETY: the command returns a new descriptor, which is nobody else's.
-        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
-    }
-}
-
-impl Drop for XdpLink {
-    fn drop(&mut self) {
-        // Closing alone would not do: a child between fork and exec may still have the descriptor. It fails if the
-        // interface is gone, and then nothing is left to do.
-        let _ = bpf(BPF_LINK_DETACH, &[self.0.as_raw_fd().cast_unsigned()]);
-    }
-}
-
-fn bpf<const WORDS: usize>(command: libc::c_long, attributes: &[u32; WORDS]) -> io::Result<c_int> {
-    // SAFETY: the kernel reads the words, which hold no pointers and live across the call; it takes what lies beyond them
-    // as zero.
-    let result =
-        unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_ptr(), size_of_val(attributes)) };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    c_int::try_from(result).map_err(io::Error::other)
 }
 
 /// Shared or private memory from `mmap`, unmapped on drop.

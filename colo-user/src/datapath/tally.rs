@@ -73,7 +73,8 @@ impl Datapath {
         let counter = |counter| self.programs.counter(counter).unwrap_or(0);
         let refused = counter(Counter::GuestHoldTooLong)
             + counter(Counter::GuestHoldNoSocket)
-            + counter(Counter::GuestHoldNoRoom);
+            + counter(Counter::GuestHoldNoRoom)
+            + counter(Counter::GuestUntranslatable);
         let no_room = self.hold.lost().max(counter(Counter::GuestHoldRingFull));
         self.told.guest = self.told.guest.max(refused + no_room);
         self.told.mirror = counter(Counter::UplinkMirrorLost);
@@ -112,6 +113,11 @@ impl Datapath {
             "mirror_gaps",
             self.mirror_gaps.lost(),
             "Numbers missing between the copies of client frames.",
+        );
+        counters.add(
+            "translations_forgotten",
+            self.janitor.forgotten(),
+            "Flows taken out of the translation map: closed, reset by the guest, or idle and without a delta.",
         );
         self.hold.count(&mut counters);
         self.injector.count(&mut counters);

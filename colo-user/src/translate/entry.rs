@@ -3,11 +3,12 @@
 //! States: *pending* (the guest has said its initial number, the primary's is not known), *told* (the primary has
 //! said a new one, this guest has not; its output still belongs to the former connection), *known*.
 
-use super::flow::Direction;
+use super::flow::{Direction, Flow};
 use super::initial::LearnedInitial;
 use super::limits::{ECHO_SLACK, EMBRYONIC, MSL, ZERO_IDLE};
 use super::patch::EchoBounds;
 use super::segment::Segment;
+use super::view::{EntryView, Handshake, OwnInitial, Progress};
 use crate::mono::Mono;
 use crate::wire::{Seq, TcpFlags};
 use std::ops::Add;
@@ -318,6 +319,39 @@ impl Entry {
         s.flags.has(TcpFlags::RST)
             && (self.established || s.flags.has(TcpFlags::ACK))
             && !matches!(self.state, State::Told { .. })
+    }
+
+    /// The entry as others see it.
+    pub(super) fn view(&self, flow: Flow) -> EntryView {
+        let (drift, handshake) = match self.state {
+            State::Known { drift } => (drift, Handshake::Known),
+            State::Told { isn, tsval, former } => {
+                (former, Handshake::Told { isn, tsval: tsval.unwrap_or(0) })
+            }
+            State::Pending => {
+                let (isn, tsval) = self.own.map_or((0, None), |own| (own.isn, own.tsval));
+                (Delta::ZERO, Handshake::Pending { isn, tsval: tsval.unwrap_or(0) })
+            }
+        };
+        let number = |seq: Option<Seq>| seq.map(|seq| seq.0);
+        let progress = Progress {
+            own: self.own.map(|own| OwnInitial {
+                isn: own.isn,
+                tsval: own.tsval,
+                expects: number(own.expects),
+                data: own.data,
+            }),
+            last_tsval: self.last_tsval,
+            floor: self.floor,
+            said: number(self.said),
+            again: self.again.map(|(from, tsval)| (from.0, tsval)),
+            established: self.established,
+            guest_fin: number(self.closing.guest_fin),
+            guest_closed: self.closing.guest_closed,
+            peer_fin: number(self.closing.peer_fin),
+            peer_closed: self.closing.peer_closed,
+        };
+        EntryView { flow, base: self.base, drift, handshake, progress }
     }
 
     /// Drift becomes base.

@@ -37,13 +37,15 @@ pub mod limits;
 mod patch;
 mod segment;
 mod table;
+mod view;
 
 pub use entry::Delta;
 pub use flow::{DecodeError, Direction, Flow};
 pub use initial::{Base, LearnedInitial, initial_of};
 pub use limits::{Counters, Limits};
 pub use segment::Signature;
-pub use table::{EntryView, Handshake, Learned};
+pub use table::Learned;
+pub use view::{EntryView, Handshake, OwnInitial, Progress};
 
 use crate::mono::Mono;
 use crate::wire::TcpFlags;

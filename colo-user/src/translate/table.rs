@@ -8,6 +8,7 @@ use super::flow::Flow;
 use super::initial::{Base, LearnedInitial};
 use super::limits::{FLOW_BYTES, TAKEOVER_GRACE};
 use super::segment::Segment;
+use super::view::EntryView;
 use crate::mono::Mono;
 use foldhash::quality::RandomState;
 use std::cmp::Reverse;
@@ -24,40 +25,6 @@ pub enum Learned {
     Repeated,
     /// Not remembered: the table is full.
     Full,
-}
-
-/// How far a flow's handshake is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Handshake {
-    /// The drift is known.
-    Known,
-    /// This guest has said its initial numbers, guest space; the primary's are not known.
-    Pending {
-        /// Initial sequence number.
-        isn: u32,
-        /// TSval, 0 if there is none.
-        tsval: u32,
-    },
-    /// The primary has said initial numbers, wire space; this guest has not. The drift is the former connection's.
-    Told {
-        /// Initial sequence number.
-        isn: u32,
-        /// TSval, 0 if there is none.
-        tsval: u32,
-    },
-}
-
-/// One flow's translation, as a BPF map can hold it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EntryView {
-    /// The key.
-    pub flow: Flow,
-    /// Guest to wire.
-    pub base: Delta,
-    /// Secondary to primary.
-    pub drift: Delta,
-    /// What is known of the handshake.
-    pub handshake: Handshake,
 }
 
 /// What a SYN or SYN-ACK of the guest did.
@@ -177,19 +144,7 @@ impl Table {
     }
 
     pub(super) fn views(&self) -> impl Iterator<Item = EntryView> + '_ {
-        self.flows.iter().map(|(flow, e)| {
-            let (drift, handshake) = match (e.state, e.own) {
-                (State::Known { drift }, _) => (drift, Handshake::Known),
-                (State::Told { isn, tsval, former }, _) => {
-                    (former, Handshake::Told { isn, tsval: tsval.unwrap_or(0) })
-                }
-                (State::Pending, own) => {
-                    let (isn, tsval) = own.map_or((0, None), |own| (own.isn, own.tsval));
-                    (Delta::ZERO, Handshake::Pending { isn, tsval: tsval.unwrap_or(0) })
-                }
-            };
-            EntryView { flow: *flow, base: e.base, drift, handshake }
-        })
+        self.flows.iter().map(|(flow, e)| e.view(*flow))
     }
 
     /// Puts the flow's deadline into the queue, if it has one and does not stand there under an earlier one.

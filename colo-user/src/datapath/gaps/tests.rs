@@ -23,8 +23,17 @@ fn a_late_number_is_no_loss() {
 
 #[test]
 fn numbers_wrap() {
-    let mut gaps = Gaps { next: u32::MAX, lost: 0 };
+    let mut gaps = Gaps { next: u32::MAX, ..Gaps::default() };
     gaps.arrived(u32::MAX);
     gaps.arrived(1);
     assert_eq!(gaps.lost(), 1);
+}
+
+#[test]
+fn a_series_that_was_read_before_begins_anywhere() {
+    let mut gaps = Gaps::anywhere();
+    for (number, lost) in [(700, 0), (701, 0), (703, 1)] {
+        gaps.arrived(number);
+        assert_eq!(gaps.lost(), lost);
+    }
 }

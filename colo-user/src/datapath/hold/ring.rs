@@ -43,12 +43,13 @@ impl RingHold {
         chunk_for(interface) - HEADROOM - VLAN_TAG
     }
 
-    /// Reads frames of `guest` from `ring` into `frames` buffers.
+    /// Reads frames of `guest` from `ring` into `frames` buffers. `gaps` is where their numbers begin.
     pub fn open(
         ring: RingBuf<MapData>,
         guest: &Interface,
         uplink: &Interface,
         frames: u32,
+        gaps: Gaps,
     ) -> Result<Self, DatapathError> {
         let buffers = Umem::new(frames, chunk_for(guest)).map_err(|source| DatapathError::Packet {
             interface: guest.name.clone(),
@@ -61,7 +62,7 @@ impl RingHold {
             buffers,
             free: (0..frames).rev().collect(),
             waiting: VecDeque::new(),
-            gaps: Gaps::default(),
+            gaps,
             refused: 0,
             unsendable: 0,
         })

@@ -37,8 +37,13 @@ impl SocketHold {
         chunk_for(interface) - BESIDE
     }
 
-    /// Sockets on both interfaces over one memory of `frames` buffers.
-    pub fn open(guest: &Interface, uplink: &Interface, frames: u32) -> Result<Self, DatapathError> {
+    /// Sockets on both interfaces over one memory of `frames` buffers. `gaps` is where the numbers of frames begin.
+    pub fn open(
+        guest: &Interface,
+        uplink: &Interface,
+        frames: u32,
+        gaps: Gaps,
+    ) -> Result<Self, DatapathError> {
         let umem = Umem::new(frames, chunk_for(guest)).map_err(|source| DatapathError::Socket {
             interface: guest.name.clone(),
             step: "frame memory (fewer --frames need less)",
@@ -47,8 +52,7 @@ impl SocketHold {
         let receiver = Receiver::bind(guest, &umem)?;
         let transmitter = Transmitter::bind(uplink, &umem, &receiver)?;
         let free = (0..frames).rev().collect();
-        let (gaps, unstamped) = (Gaps::default(), 0);
-        let mut hold = Self { uplink: transmitter, guest: receiver, umem, free, gaps, unstamped };
+        let mut hold = Self { uplink: transmitter, guest: receiver, umem, free, gaps, unstamped: 0 };
         hold.refill();
         Ok(hold)
     }

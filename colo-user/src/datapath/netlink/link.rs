@@ -40,6 +40,7 @@ pub(in super::super) struct AttachedProgram {
 /// What the kernel says about an interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in super::super) struct Link {
+    pub name: String,
     pub index: u32,
     pub up: bool,
     pub mtu: u32,
@@ -126,7 +127,9 @@ fn parse_link(body: &[u8]) -> Option<Link> {
             .and_then(|v| v.try_into().ok())
             .map_or(0, u64::from_ne_bytes)
     };
+    let name = find(attributes, IFLA_IFNAME).unwrap_or_default();
     Some(Link {
+        name: String::from_utf8_lossy(name).trim_end_matches('\0').to_owned(),
         index,
         up,
         mtu: number(IFLA_MTU)?,
