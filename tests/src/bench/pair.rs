@@ -3,7 +3,8 @@
 //!
 //! One run alternates between the [`side::Side`]s: each is booted anew in each round, so nothing of another runs beside the one
 //! that is measured, and the rounds of all sides are spread over the same time. All have the same network cards, without
-//! offloads, and the same guest, kernel and client; where there are checkpoints their period is QEMU's default.
+//! offloads, and the same guest, kernel and client, and each host has its own half of the processors; where there are checkpoints
+//! their period is QEMU's default.
 //!
 //! **The ceiling** is what this machine can do at most with two such guests busy: two VMs that know nothing of each
 //! other, each behind a plain kernel bridge, each with a client that asks for the same at the same time. What it has of
@@ -23,7 +24,6 @@ pub mod stock;
 pub mod table;
 
 use anyhow::{Context as _, Result};
-use tokio::runtime::Builder;
 
 use crate::lab::child::Programs;
 use case::{Amount, Case};
@@ -47,11 +47,10 @@ pub struct Plan {
 
 /// Measures, and says on stderr how far it is.
 pub fn run(plan: &Plan, table: &mut Table) -> Result<()> {
-    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     for round in 1..=plan.rounds {
         for &side in &plan.sides {
             eprintln!("==> round {round} of {}: {}", plan.rounds, side.name());
-            let running = Running::start(side, &plan.programs, &runtime).with_context(|| side.name())?;
+            let running = Running::start(side, &plan.programs).with_context(|| side.name())?;
             for &case in &plan.cases {
                 let values = case::measure(&running, case, plan.amount)
                     .with_context(|| format!("{}; {}", side.name(), running.logs()))?;

@@ -25,10 +25,10 @@ pub fn cpu_time(pid: u32) -> Result<Duration> {
     Ok(Duration::from_nanos(nanos))
 }
 
-/// Puts all threads of a process on one CPU; `None` is the calling thread alone.
-pub fn pin(pid: Option<u32>, cpu: usize) -> Result<()> {
+/// Puts all threads of a process on these CPUs; `None` is the calling thread alone.
+pub fn pin(pid: Option<u32>, cpus: impl IntoIterator<Item = usize>) -> Result<()> {
     let mut set = CpuSet::new();
-    set.set(cpu);
+    cpus.into_iter().for_each(|cpu| set.set(cpu));
     let Some(pid) = pid else { return Ok(sched_setaffinity(None, &set)?) };
     for task in tasks(pid)? {
         let name = task.file_name().unwrap_or_default().to_string_lossy().into_owned();

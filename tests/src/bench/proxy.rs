@@ -97,8 +97,8 @@ struct Flood {
 
 fn start(program: &Program, options: &Options) -> Result<Running> {
     let running = Running::start(program, options)?;
-    process::pin(Some(running.pid()), CPUS[0])?;
-    process::pin(None, CPUS[1])?;
+    process::pin(Some(running.pid()), [CPUS[0]])?;
+    process::pin(None, [CPUS[1]])?;
     Ok(running)
 }
 

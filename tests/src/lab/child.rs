@@ -75,6 +75,11 @@ impl Tethered {
         Ok(Self { name, child, log: log.to_owned() })
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Its standard input, if it was started to be talked to.
     pub fn stdin(&mut self) -> Option<&mut ChildStdin> {
         self.child.stdin.as_mut()

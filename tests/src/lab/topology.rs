@@ -88,7 +88,7 @@ impl Topology {
     pub fn new(wires: Wires) -> Result<Self> {
         sweep()?;
         let client = Arc::new(Netns::new("colo-client")?);
-        quiet_ipv6(&client, false)?;
+        prepare(&client, false)?;
         // Root may open ping sockets.
         set(&client, "net/ipv4/ping_group_range", "0 0")?;
         client.run("ip link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0")?;
@@ -144,9 +144,9 @@ impl Host {
 
     fn new(name: &str, wires: Wires) -> Result<Self> {
         let netns = Netns::new(name)?;
-        quiet_ipv6(&netns, true)?;
+        prepare(&netns, true)?;
         let guest = Netns::new(&format!("{name}-guest"))?;
-        quiet_ipv6(&guest, false)?;
+        prepare(&guest, false)?;
         let relays = match wires {
             Wires::Vm => {
                 netns.run(&format!("ip tuntap add dev {GUEST} mode tap"))?;
@@ -190,15 +190,15 @@ fn owner(name: &str) -> Option<u32> {
 }
 
 /// For interfaces yet to come: no address detection, no router solicitation, no autoconfiguration, or no
-/// IPv6 at all.
-fn quiet_ipv6(namespace: &Netns, disable: bool) -> Result<()> {
+/// IPv6 at all. And TCP has the congestion control that every kernel has, whatever this machine is set to.
+pub(crate) fn prepare(namespace: &Netns, disable: bool) -> Result<()> {
     let mut settings =
         vec![("accept_dad", "0"), ("dad_transmits", "0"), ("accept_ra", "0"), ("autoconf", "0")];
     settings.extend([("router_solicitations", "0"), ("disable_ipv6", if disable { "1" } else { "0" })]);
     for (name, value) in settings {
         set(namespace, &format!("net/ipv6/conf/default/{name}"), value)?;
     }
-    Ok(())
+    set(namespace, "net/ipv4/tcp_congestion_control", "reno")
 }
 
 /// Sets one sysctl of a namespace.

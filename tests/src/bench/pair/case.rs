@@ -8,12 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{
-    super::Better,
-    checkpoints::{Count, Followed},
-    shadow,
-    side::Running,
-};
+use super::{super::Better, checkpoints::Count, shadow, side::Running};
 use crate::{
     lab::{
         load::{self, Load, Outcome, PATIENCE, Work},
@@ -110,7 +105,7 @@ pub enum Amount {
 
 /// Runs a case on a side, and its shadow beside it where the side has one.
 pub fn measure(running: &Running, case: Case, amount: Amount) -> Result<Vec<Value>> {
-    let client = &running.pair.topology.client;
+    let client = &running.pair().topology.client;
     let never = AtomicBool::new(false);
     let bulk = matches!(case, Case::Out | Case::In);
     let warm = Load { workers: 1, at_most: if bulk { 1 } else { WARM }, ..case.load() };
@@ -126,25 +121,23 @@ pub fn measure(running: &Running, case: Case, amount: Amount) -> Result<Vec<Valu
     thread::scope(|scope| {
         let shadow = |client: &'_ Netns| client.enter(|| shadow::work(case, SERVER_V4, &done));
         let shadows: Vec<_> = shadows.map(|client| scope.spawn(move || shadow(client))).collect();
-        let mark = running.checkpoints.as_ref().map(Followed::mark);
         let begun = Instant::now();
         let outcome = load::run(client, &[load], begun + limit, &never).remove(0);
-        let took = begun.elapsed();
-        let count = running.checkpoints.as_ref().zip(mark).map(|(followed, mark)| followed.since(mark));
+        let ended = Instant::now();
         done.store(true, Ordering::Relaxed);
         for shadow in shadows {
-            let ended = shadow.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            ended.with_context(|| format!("{}: the second VM's client", case.name()))?;
+            let served = shadow.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            served.with_context(|| format!("{}: the second VM's client", case.name()))?;
         }
         for failure in &outcome.failures {
             eprintln!("      {failure}");
         }
-        Ok(values(case, &outcome, took, count.as_ref()))
+        Ok(values(case, &outcome, ended - begun, running.checkpoints((begun, ended))))
     })
 }
 
 /// What a round came to.
-fn values(case: Case, outcome: &Outcome, took: Duration, checkpoints: Option<&Count>) -> Vec<Value> {
+fn values(case: Case, outcome: &Outcome, took: Duration, checkpoints: Option<Count>) -> Vec<Value> {
     use Better::{Higher, Lower};
     let micros = |percent| outcome.percentile(percent).as_secs_f64() * 1e6;
     let rate = outcome.done as f64 / took.as_secs_f64();

@@ -1,30 +1,35 @@
 //! What is measured side by side: five ways to serve one client by two VMs, or by one.
 
 use std::{
-    process::Command,
-    thread,
+    sync::atomic::AtomicBool,
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail};
-use serde_json::Value;
-use tokio::runtime::Runtime;
+use anyhow::Result;
+use tokio::runtime::{Builder, Runtime};
 
-use super::{checkpoints::Followed as Checkpoints, stock};
+use super::{
+    super::process,
+    checkpoints::{Count, count},
+    stock,
+};
 use crate::{
     lab::{
-        child::{Programs, Tethered},
-        topology::{CAPTURE, GUEST, Host, LINK_PRIMARY, UPLINK},
+        child::Programs,
+        topology::{CAPTURE, GUEST, Host, UPLINK, prepare},
     },
     netns::Netns,
-    pair::stage::{Followed, PATIENCE, Pair, Setup, cache},
+    pair::{
+        journal::Journal,
+        protected::{Options, Protected},
+        stage::{Followed, Pair, Setup, cache},
+        vm::Vm,
+        watch,
+    },
 };
 
 /// Time between two periodic checkpoints, with our agents and with stock: QEMU's default.
 pub const PERIOD: Duration = Duration::from_secs(20);
-/// How long our agent waits at least for a late secondary, in milliseconds. Stock waits 3,000. Four virtual machines' worth of
-/// threads on few cores are off their processor for longer than the default.
-const WAIT: &str = "500";
 
 /// One of the five.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,116 +63,153 @@ impl Side {
     }
 }
 
+/// The VMs of a side.
+#[derive(Debug)]
+enum Vms {
+    /// Nobody asks for checkpoints.
+    Bare(Box<Pair>),
+    /// QEMU does by itself.
+    Stock(Box<Pair>, Journal),
+    /// Our agents do.
+    Colo(Box<Protected>),
+}
+
 /// A side that serves.
 #[derive(Debug)]
 pub struct Running {
     // What is dropped first ends first.
-    agents: Vec<Tethered>,
-    /// The VMs and the client.
-    pub pair: Pair,
+    vms: Vms,
+    /// When the first epoch had begun.
+    entered: Instant,
     /// The client of the second VM, where it has one.
     pub shadow: Option<Netns>,
-    /// The checkpoints since the pair was protected, where it is.
-    pub checkpoints: Option<Checkpoints>,
+    /// Where the journal of a stock pair is written.
+    _following: Option<Runtime>,
 }
 
 impl Running {
     /// Boots a side and protects it, if it can be.
-    pub fn start(side: Side, programs: &Programs, runtime: &Runtime) -> Result<Self> {
-        let setup = match side {
-            Side::Ceiling => Setup { apart: true, ..Setup::default() },
-            Side::Stock => stock::setup(false),
-            Side::StockOffloads => stock::setup(true),
-            Side::Colo | Side::Plain => Setup::default(),
-        };
-        let pair = Pair::boot_as(programs, &cache(&programs.lab), &setup)?;
-        let mut running = Self { agents: Vec::new(), pair, shadow: None, checkpoints: None };
-        let topology = &running.pair.topology;
-        match side {
-            Side::Plain => topology.forward_plain()?,
+    pub fn start(side: Side, programs: &Programs) -> Result<Self> {
+        let boot = |setup: &Setup| Pair::boot_as(programs, &cache(&programs.lab), setup);
+        let (mut shadow, mut following) = (None, None);
+        let mut vms = match side {
+            Side::Plain => Vms::Bare(Box::new(boot(&Setup::default())?)),
             Side::Ceiling => {
-                topology.forward_plain()?;
-                running.shadow = Some(shadow(&topology.secondary)?);
+                let pair = boot(&Setup { apart: true, ..Setup::default() })?;
+                shadow = Some(second_client(&pair.topology.secondary)?);
+                Vms::Bare(Box::new(pair))
             }
             Side::Stock | Side::StockOffloads => {
-                if side == Side::StockOffloads {
-                    for (namespace, end) in [(&topology.primary.netns, UPLINK), (&topology.client, CAPTURE)] {
-                        namespace.run(&format!("ethtool -K {end} tx on tso on gso on"))?;
-                    }
-                }
-                topology.forward_plain()?;
-                running.protect(runtime)?;
+                let pair = boot(&stock::setup(side == Side::StockOffloads))?;
+                let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+                let followed = runtime.block_on(async {
+                    let (mut primary, _) = Followed::open("primary", &pair.primary).await?;
+                    let (mut secondary, _) = Followed::open("secondary", &pair.secondary).await?;
+                    pair.protect(&mut primary, &mut secondary, PERIOD).await?;
+                    anyhow::Ok(primary)
+                })?;
+                let journal = Journal::default();
+                journal.follow(&runtime, followed);
+                following = Some(runtime);
+                Vms::Stock(Box::new(pair), journal)
             }
             Side::Colo => {
-                running.protect(runtime)?;
-                running.start_agents()?;
+                let options = Options { delay: PERIOD, ..Options::default() };
+                Vms::Colo(Box::new(Protected::start(programs, options, &AtomicBool::new(false))?))
             }
-        }
-        Ok(running)
-    }
-
-    fn protect(&mut self, runtime: &Runtime) -> Result<()> {
-        let followed = runtime.block_on(async {
-            let (mut primary, _) = Followed::open("primary", &self.pair.primary).await?;
-            let (mut secondary, _) = Followed::open("secondary", &self.pair.secondary).await?;
-            self.pair.protect(&mut primary, &mut secondary, PERIOD).await?;
-            anyhow::Ok(Checkpoints::follow(&primary.client))
-        })?;
-        self.checkpoints = Some(followed);
-        Ok(())
-    }
-
-    fn start_agents(&mut self) -> Result<()> {
-        let monitors = [&self.pair.primary, &self.pair.secondary].map(|vm| vm.agent_monitor().to_string());
-        let peer = format!("tcp:{LINK_PRIMARY}:9000");
-        let server = format!("{peer},server=on");
-        let topology = &self.pair.topology;
-        let first = ["--peer", &server, "--wait-min", WAIT, "--qmp", &monitors[0]];
-        let second = ["--peer", &peer, "--qmp", &monitors[1]];
-        self.agents.push(agent(&self.pair, &topology.primary, "primary", &first)?);
-        self.agents.push(agent(&self.pair, &topology.secondary, "secondary", &second)?);
-        let end = Instant::now() + PATIENCE;
-        while self.status("primary").is_none_or(|status| status["state"] != "protected") {
-            if Instant::now() > end {
-                bail!("the agents do not protect the pair: {}", self.logs());
+        };
+        let entered = Instant::now();
+        if let Vms::Bare(pair) | Vms::Stock(pair, ..) = &vms {
+            let topology = &pair.topology;
+            if side == Side::StockOffloads {
+                for (namespace, end) in [(&topology.primary.netns, UPLINK), (&topology.client, CAPTURE)] {
+                    namespace.run(&format!("ethtool -K {end} tx on tso on gso on"))?;
+                }
             }
-            thread::sleep(Duration::from_millis(100));
+            topology.forward_plain()?;
         }
-        Ok(())
+        vms.part()?;
+        Ok(Self { vms, entered, shadow, _following: following })
     }
 
-    /// What `colo status --json` says of an agent.
+    /// The VMs and the client.
     #[must_use]
-    pub fn status(&self, role: &str) -> Option<Value> {
-        let control = self.pair.path(&format!("{role}.sock"));
-        let colo = &self.pair.programs.colo;
-        let output = Command::new(colo).args(["status", "--json", "--control"]).arg(control).output().ok()?;
-        serde_json::from_slice(&output.stdout).ok()
+    pub fn pair(&self) -> &Pair {
+        self.vms.pair()
+    }
+
+    /// The checkpoints that have begun within `during`; none where nobody makes any.
+    #[must_use]
+    pub fn checkpoints(&self, during: (Instant, Instant)) -> Option<Count> {
+        let journal = match &self.vms {
+            Vms::Bare(_) => return None,
+            Vms::Stock(_, journal) => journal,
+            Vms::Colo(protected) => &protected.journal,
+        };
+        Some(count(self.entered, PERIOD, &journal.pauses("primary"), during))
     }
 
     /// What the programs wrote, for a person who looks for a reason.
     #[must_use]
     pub fn logs(&self) -> String {
-        let vms = [&self.pair.primary, &self.pair.secondary];
-        let logs = vms.map(crate::pair::vm::Vm::log).into_iter().chain(self.agents.iter().map(Tethered::log));
-        let end = |log: String| log.lines().rev().take(20).collect::<Vec<_>>().join("\n");
-        logs.map(end).collect::<Vec<_>>().join("\n---\n")
+        match &self.vms {
+            Vms::Bare(pair) => [&pair.primary, &pair.secondary].map(Vm::log).concat(),
+            Vms::Stock(pair, journal) => {
+                // For each packet before the secondary is there, and meaning nothing.
+                let harmless = "filter mirror send failed";
+                let logs = [&pair.primary, &pair.secondary].map(Vm::log).concat();
+                let lines: Vec<&str> = logs.lines().filter(|line| !line.contains(harmless)).collect();
+                lines.join("\n") + "\n" + &journal.text()
+            }
+            Vms::Colo(protected) => protected.logs(),
+        }
+    }
+}
+
+impl Vms {
+    fn pair(&self) -> &Pair {
+        match self {
+            Self::Bare(pair) | Self::Stock(pair, ..) => pair,
+            Self::Colo(protected) => &protected.pair,
+        }
+    }
+
+    /// Gives each host its own half of the processors, as two machines have, so that one VM's work never takes the
+    /// other's place. The client runs where there is room.
+    fn part(&mut self) -> Result<()> {
+        let cpus = std::thread::available_parallelism()?.get();
+        let halves = [0..cpus / 2, cpus / 2..cpus];
+        if halves[0].is_empty() {
+            return Ok(());
+        }
+        let mut hosts: [Vec<u32>; 2] = Default::default();
+        if let Self::Colo(protected) = self {
+            for (host, side) in hosts.iter_mut().zip([watch::Side::First, watch::Side::Second]) {
+                host.push(protected.agent(side).id());
+            }
+        }
+        let pair = match self {
+            Self::Bare(pair) | Self::Stock(pair, ..) => &mut **pair,
+            Self::Colo(protected) => &mut protected.pair,
+        };
+        for (host, vm) in hosts.iter_mut().zip([&mut pair.primary, &mut pair.secondary]) {
+            host.push(vm.process().id());
+        }
+        for (host, half) in hosts.iter().zip(halves) {
+            for &pid in host {
+                process::pin(Some(pid), half.clone())?;
+            }
+        }
+        Ok(())
     }
 }
 
 /// A client for the second VM alone. Its wire is made as the first one's.
-fn shadow(host: &Host) -> Result<Netns> {
+fn second_client(host: &Host) -> Result<Netns> {
     let client = Netns::new("colo-client")?;
+    prepare(&client, true)?;
     host.netns.veth("shadow0", &client, "eth0")?;
     client.run("ip addr add 192.0.2.1/24 dev eth0")?;
     host.join(&[GUEST, "shadow0"])?;
     Ok(client)
-}
-
-fn agent(pair: &Pair, host: &Host, role: &str, more: &[&str]) -> Result<Tethered> {
-    let control = pair.path(&format!("{role}.sock")).display().to_string();
-    let fixed = [role, "--guest", GUEST, "--uplink", UPLINK, "--control", &control];
-    let arguments: Vec<String> = fixed.iter().chain(more).map(|word| (*word).to_owned()).collect();
-    let log = pair.path(&format!("agent-{role}.log"));
-    Tethered::start(&pair.programs, &host.netns, &pair.programs.colo, &arguments, &log, false)
 }

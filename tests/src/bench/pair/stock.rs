@@ -1,7 +1,5 @@
-//! QEMU's own COLO proxy, on the command lines of both VMs.
-//!
-//! The sockets between the two QEMUs are as QEMU's documentation (docs/COLO-FT.txt) sets them up, over the link of the lab,
-//! and send without delay: Nagle's algorithm would hold each second small frame of a mirror for an acknowledgement.
+//! QEMU's own COLO proxy, on the command lines of both VMs, as QEMU's documentation (docs/COLO-FT.txt) sets it up. The sockets
+//! between the two QEMUs go over the link of the lab.
 
 use crate::{
     lab::topology::LINK_PRIMARY,
@@ -11,8 +9,8 @@ use crate::{
 /// The two VMs with the proxy; with `offloads` the frames between its parts carry the header that says what is unfinished.
 pub fn setup(offloads: bool) -> Setup {
     let header = if offloads { ",vnet_hdr_support=on" } else { "" };
-    let remote = |id: &str, port: u16| format!("socket,id={id},host={LINK_PRIMARY},port={port},nodelay=on");
-    let local = |id: &str, port: u16| format!("socket,id={id},host=127.0.0.1,port={port},nodelay=on");
+    let remote = |id: &str, port: u16| format!("socket,id={id},host={LINK_PRIMARY},port={port}");
+    let local = |id: &str, port: u16| format!("socket,id={id},host=127.0.0.1,port={port}");
     let server = |chardev: String| ("-chardev", chardev + ",server=on,wait=off");
     let primary = [
         server(remote("mirror0", 9003)),

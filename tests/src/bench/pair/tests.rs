@@ -1,13 +1,14 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{
     super::Better,
     case::{Case, Value},
-    checkpoints::{Checkpoint, count},
-    side::{PERIOD, Side},
+    checkpoints::{Count, count},
+    side::Side,
     stock,
     table::Table,
 };
+use crate::pair::journal::Pause;
 
 fn measured() -> Table {
     let sides = vec![Side::Ceiling, Side::Stock, Side::Colo];
@@ -75,16 +76,14 @@ fn rows_of_a_case_stay_together() {
 
 #[test]
 fn a_checkpoint_that_comes_before_its_time_was_asked_for() {
-    let at = |seconds: u64| {
-        let stop = Duration::from_secs(1_000_000 + seconds);
-        Checkpoint { stop, resume: stop + Duration::from_millis(seconds) }
-    };
-    let period = PERIOD.as_secs();
-    let entered = Duration::from_secs(1_000_000);
-    let found = count(entered, &[at(period), at(period + 3), at(2 * period + 3), at(2 * period + 4)]);
-    assert_eq!((found.periodic, found.asked), (2, 2));
-    assert_eq!(found.pauses[1], Duration::from_millis(period + 3));
-    assert_eq!(count(entered, &[]), super::checkpoints::Count::default());
+    let entered = Instant::now();
+    let at = |seconds: f64| entered + Duration::from_secs_f64(seconds);
+    let pauses = [19.9, 23.0, 43.1, 44.0].map(|s| Pause { heard: at(s), length: Duration::from_millis(5) });
+    let count = |from, to| count(entered, Duration::from_secs(20), &pauses, (at(from), at(to)));
+    assert_eq!(count(0.0, 60.0), Count { asked: 2, periodic: 2 });
+    assert_eq!(count(20.0, 30.0), Count { asked: 1, periodic: 0 });
+    assert_eq!(count(40.0, 43.5), Count { asked: 0, periodic: 1 });
+    assert_eq!(count(45.0, 60.0), Count::default());
 }
 
 #[test]
