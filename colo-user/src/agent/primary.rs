@@ -27,6 +27,7 @@ pub use cuts::CUT_LIMIT;
 
 use super::beat::Beat;
 use super::protection::{Protection, Reason};
+use super::times::{Summary, Times};
 use crate::checkpoint::Request;
 use crate::compare::{Action, Comparator, Coverage, Limits, Policy, Token};
 use crate::epoch::{Epoch, PrimaryEpochs, ProtocolError, Verdict};
@@ -101,6 +102,8 @@ pub struct Primary {
     waiting: VecDeque<Token>,
     actions: Vec<Action>,
     own: Own,
+    /// How long checkpoints made the guest stand still.
+    pauses: Times,
 }
 
 impl Primary {
@@ -131,6 +134,7 @@ impl Primary {
             waiting: VecDeque::new(),
             actions: Vec::new(),
             own: Own::default(),
+            pauses: Times::default(),
         }
     }
 
@@ -152,6 +156,12 @@ impl Primary {
     #[must_use]
     pub const fn epoch(&self) -> Epoch {
         self.epochs.epoch()
+    }
+
+    /// How long checkpoints made the guest stand still, where its QEMU is followed.
+    #[must_use]
+    pub fn pauses(&self) -> Summary {
+        self.pauses.summary()
     }
 
     /// Frames held.

@@ -44,6 +44,8 @@ pub struct Status {
     pub held: u64,
     /// From its capture to its release, over all frames released (primary).
     pub held_time: Summary,
+    /// How long checkpoints made the guest stand still (primary whose QEMU is followed).
+    pub pauses: Summary,
     /// All counters, by name.
     pub counters: BTreeMap<String, u64>,
     /// Checkpoints asked for.

@@ -22,7 +22,7 @@ Example:
 
 Exit status 0: protected. 1: not protected, the reason is shown. 2: no agent answers there.
 With --json one object is printed: role, state (protected or not-protected), reason, epoch, peer, attach {guest, uplink},
-hold, held, held_time {count, p50_us, p99_us, max_us}, counters {NAME: N}, checkpoints {asked, by {KIND: N}}, divergences [the last 16, newest last].")]
+hold, held, held_time and pauses {count, p50_us, p99_us, max_us}, counters {NAME: N}, checkpoints {asked, by {KIND: N}}, divergences [the last 16, newest last].")]
 pub struct Status {
     /// The agent's control socket [default: the only one in /run/colo]
     #[arg(long, value_name = "PATH")]
@@ -90,6 +90,7 @@ fn table(status: &Value) -> String {
     line("held by", text(&status["hold"]));
     line("held", text(&status["held"]));
     line("held time", times(&status["held_time"]));
+    line("checkpoint pauses", times(&status["pauses"]));
     line("checkpoints asked", text(&status["checkpoints"]["asked"]));
     for (kind, n) in status["checkpoints"]["by"].as_object().into_iter().flatten() {
         line(&format!("  {kind}"), n.to_string());

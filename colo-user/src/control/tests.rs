@@ -15,6 +15,7 @@ fn status() -> Status {
         hold: "afxdp".into(),
         held: 2,
         held_time: Summary { count: 9, p50_us: 70, p99_us: 900, max_us: 1000 },
+        pauses: Summary::default(),
         counters: BTreeMap::from([("captured".to_owned(), 9)]),
         checkpoints: Checkpoints { asked: 1, by: BTreeMap::from([("payload", 1)]) },
         divergences: Vec::new(),
@@ -27,7 +28,8 @@ fn a_status_has_the_promised_fields() {
     let expected = json!({
         "role": "primary", "state": "protected", "reason": "in sync", "epoch": 4, "peer": "tcp:192.0.2.1:9000",
         "attach": {"guest": "native", "uplink": "skb"}, "hold": "afxdp", "held": 2,
-        "held_time": {"count": 9, "p50_us": 70, "p99_us": 900, "max_us": 1000}, "counters": {"captured": 9},
+        "held_time": {"count": 9, "p50_us": 70, "p99_us": 900, "max_us": 1000},
+        "pauses": {"count": 0, "p50_us": 0, "p99_us": 0, "max_us": 0}, "counters": {"captured": 9},
         "checkpoints": {"asked": 1, "by": {"payload": 1}}, "divergences": [],
     });
     assert_eq!(serde_json::to_value(status()).unwrap(), expected);

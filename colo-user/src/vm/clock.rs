@@ -74,6 +74,12 @@ impl Silence {
         }
     }
 
+    /// How long the guest stood still.
+    #[must_use]
+    pub const fn length(&self) -> Duration {
+        self.until.saturating_since(self.from)
+    }
+
     /// Whether the clocks agree with the order of events.
     #[must_use]
     pub const fn sure(&self) -> bool {

@@ -116,7 +116,7 @@ fn play(pair: &mut Protected, plan: &Plan, verdict: &mut Verdict) -> Result<()> 
     say!("\n{}", report.table());
     let picture = draw(pair, plan, &report, &story, begun);
     fs::write(&plan.svg, picture).with_context(|| format!("{} cannot be written", plan.svg.display()))?;
-    summary(pair, &report, &story);
+    summary(&report, &story);
     say!("  {:<24} {}", "picture", plan.svg.display());
     judge(&outcome, &report, &heard, &story, verdict);
     say!("\n{}", verdict.text());
@@ -213,7 +213,7 @@ fn draw(pair: &Protected, plan: &Plan, report: &Report, story: &Story, begun: In
 }
 
 /// The numbers of the run.
-fn summary(pair: &Protected, report: &Report, story: &Story) {
+fn summary(report: &Report, story: &Story) {
     let line = |name: &str, text: String| say!("  {name:<24} {text}");
     let short = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1e3);
     let failures: u64 = report.connections.iter().map(|connection| connection.failures).sum();
@@ -222,8 +222,6 @@ fn summary(pair: &Protected, report: &Report, story: &Story) {
         "requests",
         format!("{} answered right, {failures} failed, in {:.1} s", report.done(), report.took.as_secs_f64()),
     );
-    let mut pauses: Vec<Duration> = pair.journal.pauses("primary").iter().map(|pause| pause.length).collect();
-    pauses.sort_unstable();
     if let Some(status) = &story.before {
         let by: Vec<String> = status.json()["checkpoints"]["by"]
             .as_object()
@@ -232,16 +230,16 @@ fn summary(pair: &Protected, report: &Report, story: &Story) {
             .map(|(cause, n)| format!("{cause} {n}"))
             .collect();
         let asked = if by.is_empty() { "none".to_owned() } else { by.join(", ") };
-        line("checkpoints", format!("{} came; asked for: {asked}; the others are periodic", pauses.len()));
-        let held = &status.json()["held_time"];
-        let micros = |name: &str| short(Duration::from_micros(held[name].as_u64().unwrap_or(0)));
-        line(
-            "output held",
-            format!("p50 {}, p99 {}, of {} frames", micros("p50_us"), micros("p99_us"), held["count"]),
-        );
-    }
-    if let (Some(median), Some(longest)) = (pauses.get(pauses.len() / 2), pauses.last()) {
-        line("pause of a checkpoint", format!("median {}, longest {}", short(*median), short(*longest)));
+        let times = |name: &str| {
+            let [count, p50, p99, longest] = ["count", "p50_us", "p99_us", "max_us"]
+                .map(|number| status.json()[name][number].as_u64().unwrap_or(0));
+            let [p50, p99, longest] = [p50, p99, longest].map(|time| short(Duration::from_micros(time)));
+            (count, format!("p50 {p50}, p99 {p99}, longest {longest}"))
+        };
+        let ((frames, held), (checkpoints, pauses)) = (times("held_time"), times("pauses"));
+        line("checkpoints", format!("{checkpoints} came; asked for: {asked}; the others are periodic"));
+        line("output held", format!("{held}, of {frames} frames"));
+        line("pause of a checkpoint", pauses);
     }
     if let Some(took) = story.differed {
         line("the differing answer", format!("came right after {}", short(took)));

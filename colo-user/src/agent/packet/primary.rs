@@ -326,6 +326,7 @@ impl PrimaryThread {
             hold: hold.to_owned(),
             held: self.core.held() as u64,
             held_time: self.held_time.summary(),
+            pauses: self.core.pauses(),
             counters: all_counters(&mut self.datapath, counters, self.peer.slot.refused()),
             checkpoints: Checkpoints { asked: by.values().sum(), by },
             divergences: self.core.divergences().cloned().collect(),

@@ -270,6 +270,7 @@ impl SecondaryThread {
             hold: hold.to_owned(),
             held: self.core.waiting() as u64,
             held_time: Summary::default(),
+            pauses: Summary::default(),
             counters: all_counters(
                 &mut self.datapath,
                 self.core.counters().chain(self.eye.iter().flat_map(Eye::counters)),

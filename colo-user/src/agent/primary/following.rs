@@ -197,6 +197,7 @@ impl Primary {
                 following.stopped = false;
                 if let Some(cut) = following.cuts.back_mut().filter(|cut| cut.silence.is_none()) {
                     cut.silence = Some(silence);
+                    self.pauses.record(silence.length());
                     self.own.cuts_unsure += u64::from(!silence.sure());
                     self.cut_started = Some(now);
                 }

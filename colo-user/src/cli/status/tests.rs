@@ -7,6 +7,7 @@ fn the_table_names_the_reason_and_explains_a_divergence() {
         "role": "primary", "state": "not-protected", "reason": "peer lost", "epoch": 3, "peer": "tcp:192.0.2.1:9000",
         "attach": {"guest": "native", "uplink": "skb"}, "hold": "afxdp", "held": 7,
         "held_time": {"count": 9, "p50_us": 70, "p99_us": 900, "max_us": 1000},
+        "pauses": {"count": 2, "p50_us": 5000, "p99_us": 6000, "max_us": 6000},
         "counters": {"captured": 12, "overloads": 0},
         "checkpoints": {"asked": 2, "by": {"payload": 2}},
         "divergences": [{"flow": "a > b", "kind": "payload", "seq": 99, "offset": null, "primary": "00ff", "secondary": "01"}],
@@ -17,6 +18,7 @@ fn the_table_names_the_reason_and_explains_a_divergence() {
         "guest native, uplink skb",
         "a > b: payload seq 99 primary [00ff] secondary [01]",
         "captured                     12",
+        "50 % within 5000 us, 99 % within 6000 us, longest 6000 us of 2",
         "50 % within 70 us, 99 % within 900 us, longest 1000 us of 9",
     ] {
         assert!(table.contains(expected), "no {expected:?} in\n{table}");

@@ -20,6 +20,7 @@ fn wall_time_maps_both_ways_around_the_reading() {
 fn the_middle_of_the_silence_parts_the_epochs() {
     let silence = Silence::between(moment(90, 120, 100), moment(90, 120, 110));
     assert!(silence.sure());
+    assert_eq!(silence.length(), Duration::from_millis(10));
     assert_eq!(
         [99, 104, 105, 111].map(|ms| silence.side(at(ms))),
         [Side::Before, Side::Before, Side::After, Side::After]

@@ -116,8 +116,11 @@ fn two_checkpoints_before_the_first_answer_are_answered_one_by_one() {
 #[test]
 fn an_operators_stop_is_nothing() {
     let mut rig = in_colo();
+    let pauses = rig.core.pauses();
+    assert_eq!((pauses.count, pauses.max_us), (1, 10_000), "of the entry");
     rig.told(Told::Stopped);
     rig.told(Told::Continued);
+    assert_eq!(rig.core.pauses(), pauses);
     assert_eq!((rig.core.place(at(1)), rig.core.protection()), (Place::Now, Protection::Protected));
     assert_eq!(rig.effects, []);
 }
