@@ -20,6 +20,7 @@ use colo_tests::{
     pair::{
         disk::{self, Files},
         line::Line,
+        ours::Running,
         protected::{Options, Protected},
         stage::{Followed, PATIENCE, Pair, Setup, cache},
         vm::Vm,
@@ -106,7 +107,7 @@ fn runtime() -> Runtime {
 fn take_over(runtime: &Runtime, vm: &Vm) {
     runtime.block_on(async {
         let (client, mut notices) = Client::open(vm.spare_monitor());
-        assert!(matches!(notices.next().await, Some(Notice::Up { .. })));
+        while !matches!(notices.next().await.expect("the client lives"), Notice::Up { .. }) {}
         client.call(command::nbd_server_stop()).await.unwrap();
         client.call(command::lost_heartbeat()).await.unwrap();
         let resumed = async {
@@ -123,6 +124,18 @@ fn take_over(runtime: &Runtime, vm: &Vm) {
 /// Whether a host is on the client's network.
 fn heard(host: &Host, on: bool) {
     host.netns.run(&format!("ip link set {UPLINK} {}", if on { "up" } else { "down" })).unwrap();
+}
+
+/// The migration finds nobody: the guest, which was stopped for it, runs again, and no node, job or export is left over.
+fn refused(pair: &Pair) {
+    let sides = [pair.primary.spare_monitor(), pair.secondary.spare_monitor()];
+    let place = |name: &str| format!("unix:{}", pair.path(name).display());
+    let nbd = place("secondary.nbd");
+    let more = ["--disk", disk::DISK, "--nbd", &nbd].map(str::to_owned);
+    let ended = Running::start(&pair.programs, &sides, &place("nowhere"), NEVER, &more).unwrap();
+    let ended = ended.wait().unwrap();
+    assert_eq!((ended.code, &ended.object["left"]), (1, &serde_json::json!([])), "{ended:?}");
+    assert!(ended.said.contains("the guest is stopped"), "{ended:?}");
 }
 
 /// Over plain bridges: a secondary that stands still blocks the guest's writes and is given up; the disk of the next one is
@@ -145,13 +158,15 @@ fn a_survivors_disk_is_replicated_again() {
         }
     };
     keep(&mut line, 0..10);
+    refused(&pair);
+    keep(&mut line, 10..15);
     let mut primary = runtime.block_on(async {
         let (mut primary, _) = Followed::open("primary", &pair.primary).await.unwrap();
         let (mut secondary, _) = Followed::open("secondary", &pair.secondary).await.unwrap();
         pair.protect(&mut primary, &mut secondary, NEVER).await.unwrap();
         primary
     });
-    keep(&mut line, 10..20);
+    keep(&mut line, 15..20);
 
     pair.secondary.process().signal(Signal::STOP).unwrap();
     line.patience(LAST_ANSWER);

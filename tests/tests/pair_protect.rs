@@ -1,8 +1,11 @@
-//! `colo protect` on real VMs: what it refuses and takes back, and one guest on five QEMUs in turn.
+//! `colo protect` on real VMs: what it refuses and takes back, and one guest on four QEMUs in turn.
 //!
 //! As in `pair_stock` the path is plain kernel bridges, so the connections are idle when a side is lost.
 
-use std::net::IpAddr;
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use colo_tests::{
     lab::{
@@ -11,14 +14,14 @@ use colo_tests::{
     },
     pair::{
         line::Line,
-        ours::{Ended, protect},
-        stage::{Followed, Pair, cache},
-        vm::{Extras, Parts, Vm},
+        ours::{Ended, Running},
+        stage::{Followed, PATIENCE, Pair, cache},
+        vm::Vm,
+        watch::Side,
     },
 };
 use colo_user::qmp::{ColoMode, EventKind, MigrationStatus, Snapshot, command};
 use serde_json::{Value, json};
-use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
 /// As `colo protect` is told here.
@@ -26,10 +29,9 @@ const DELAY: Duration = Duration::from_secs(3600);
 /// For the last acknowledgements to come before the state is taken that is gone on from.
 const SETTLED: Duration = Duration::from_millis(500);
 
-/// The pair, the VMs that follow it, and what must live.
+/// The pair, and what must live.
 struct Rig {
     lines: Vec<Line>,
-    parts: Parts,
     pair: Pair,
     runtime: Runtime,
 }
@@ -41,68 +43,106 @@ impl Rig {
         pair.topology.forward_plain().unwrap();
         pair.topology.secondary.forward_plain().unwrap();
         heard(&pair.topology.secondary, false);
-        let guest = programs.lab.with_file_name("colo-guest");
-        let more = pair.path("more");
-        std::fs::create_dir(&more).unwrap();
-        let parts = Parts::new(&cache(&programs.lab), &guest, &more).unwrap();
         let open = |server: IpAddr| Line::open(&pair.topology, server);
         let lines = vec![open(SERVER_V4), open(SERVER_V6), Line::accept(&pair.topology, SERVER_V4)];
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        Self { lines, parts, pair, runtime }
+        Self { lines, pair, runtime }
     }
 
-    /// Where a VM waits for its state.
-    fn uri(&self, name: &str) -> String {
-        format!("unix:{}", self.pair.path(name).display())
+    fn vm(&mut self, side: Side) -> &mut Vm {
+        match side {
+            Side::First => &mut self.pair.primary,
+            Side::Second => &mut self.pair.secondary,
+        }
     }
 
-    fn protect(&self, primary: &Vm, secondary: &Vm, uri: &str) -> Ended {
-        let sides = [primary.spare_monitor(), secondary.spare_monitor()];
-        protect(&self.pair.programs, &sides, uri, DELAY, &[]).unwrap()
+    fn start(&mut self, primary: Side, uri: &str, more: &[&str]) -> Running {
+        let sides = [primary, primary.other()].map(|side| self.vm(side).spare_monitor());
+        let more: Vec<String> = more.iter().map(|word| (*word).to_owned()).collect();
+        Running::start(&self.pair.programs, &sides, uri, DELAY, &more).unwrap()
     }
 
-    /// A new VM that waits on a host whose own is gone.
-    fn another(&self, host: &Host, name: &'static str) -> Vm {
-        let (programs, uri) = (&self.pair.programs, self.uri(name));
-        Vm::start(programs, &host.netns, &self.parts, name, Some(&uri), &Extras::default()).unwrap()
+    /// To the end.
+    fn protect(&mut self, primary: Side) -> Ended {
+        let uri = self.pair.uri().to_owned();
+        self.start(primary, &uri, &[]).wait().unwrap()
     }
 
-    fn look(&self, vm: &Vm) -> Snapshot {
-        // The first notice of a follower tells where the VM is.
-        self.runtime.block_on(Followed::open("a VM", vm)).unwrap().1
+    /// So slowly that it can be ended while the memory is copied, which has begun when this returns.
+    fn protect_slowly(&mut self, primary: Side) -> Running {
+        let uri = self.pair.uri().to_owned();
+        let running = self.start(primary, &uri, &["--max-bandwidth", "1000000"]);
+        let end = Instant::now() + PATIENCE;
+        while self.look(primary).migration != Some(MigrationStatus::Active) {
+            assert!(Instant::now() < end, "{:?}", running.wait());
+        }
+        running
+    }
+
+    /// Everything is as it was, and the guest serves.
+    fn assert_untouched(&mut self, side: Side) {
+        let seen = self.look(side);
+        assert!(seen.status.running && !seen.in_colo(), "{seen:?}");
+        let (capabilities, bandwidth) = self.runtime.block_on(async {
+            let client = self.follow(side).await.0.client;
+            let capabilities = client.call(command::query_capabilities()).await.unwrap();
+            (capabilities, client.call(command::query_parameters()).await.unwrap().max_bandwidth)
+        });
+        assert!(capabilities.iter().any(|c| c.name == "x-colo" && !c.on), "{capabilities:?}");
+        assert_eq!(bandwidth, 128 << 20, "QEMU's own");
+        self.ask();
+    }
+
+    async fn follow(&self, side: Side) -> (Followed, Snapshot) {
+        let vm = if side == Side::First { &self.pair.primary } else { &self.pair.secondary };
+        Followed::open(vm.name(), vm).await.unwrap()
+    }
+
+    fn look(&self, side: Side) -> Snapshot {
+        self.runtime.block_on(self.follow(side)).1
     }
 
     /// Both sides say that they are in COLO and run.
-    fn assert_in_colo(&self, primary: &Vm, secondary: &Vm) {
-        for (vm, mode) in [(primary, ColoMode::Primary), (secondary, ColoMode::Secondary)] {
-            let seen = self.look(vm);
+    fn assert_in_colo(&self, primary: Side) {
+        for (side, mode) in [(primary, ColoMode::Primary), (primary.other(), ColoMode::Secondary)] {
+            let seen = self.look(side);
             assert!(seen.status.running, "{seen:?}");
             assert_eq!((seen.migration, seen.colo.mode), (Some(MigrationStatus::Colo), mode));
         }
     }
 
-    /// A checkpoint with all lines idle.
-    fn checkpoint(&self, primary: &Vm) {
+    /// A checkpoint with all lines idle, and the end of the primary; the other goes on alone.
+    fn lose_primary(&mut self, primary: Side) {
         self.runtime.block_on(async {
-            let (mut primary, _) = Followed::open("primary", primary).await.unwrap();
+            let mut side = self.follow(primary).await.0;
             tokio::time::sleep(SETTLED).await;
-            primary.client.call(command::set_checkpoint_delay(DELAY)).await.unwrap();
-            for wanted in [EventKind::Stop, EventKind::Resume] {
-                primary.until(|kind| *kind == wanted).await.unwrap();
-            }
+            side.client.call(command::set_checkpoint_delay(DELAY)).await.unwrap();
+            side.until(|kind| *kind == EventKind::Resume).await.unwrap();
         });
+        self.vm(primary).process().kill();
+        heard(self.host(primary), false);
+        heard(self.host(primary.other()), true);
+        self.alone(primary.other(), ColoMode::Secondary);
     }
 
-    /// `survivor` goes on alone.
-    fn alone(&self, survivor: &Vm, last: ColoMode) {
+    fn host(&self, side: Side) -> &Host {
+        match side {
+            Side::First => &self.pair.topology.primary,
+            Side::Second => &self.pair.topology.secondary,
+        }
+    }
+
+    /// The side goes on alone, and serves.
+    fn alone(&mut self, survivor: Side, last: ColoMode) {
         self.runtime.block_on(async {
-            let (mut survivor, _) = Followed::open("survivor", survivor).await.unwrap();
-            survivor.client.call(command::lost_heartbeat()).await.unwrap();
-            survivor.until(|kind| *kind == EventKind::Resume).await.unwrap();
+            let mut side = self.follow(survivor).await.0;
+            side.client.call(command::lost_heartbeat()).await.unwrap();
+            side.until(|kind| *kind == EventKind::Resume).await.unwrap();
         });
         let seen = self.look(survivor);
         assert!(seen.status.running && !seen.in_colo(), "{seen:?}");
         assert_eq!(seen.colo.last_mode, last);
+        self.ask();
     }
 
     fn ask(&mut self) {
@@ -132,58 +172,46 @@ fn protected(ended: &Ended, survivor_of: Value) {
 }
 
 #[test]
-fn a_guest_is_protected_again_after_every_loss() {
+fn what_fails_is_taken_back_and_a_guest_is_protected_again_after_every_loss() {
+    use Side::{First, Second};
     let mut rig = Rig::boot();
     rig.ask();
-    let uri = rig.uri("migration");
 
-    let (first, second) = (&rig.pair.primary, &rig.pair.secondary);
-    refused(&rig.protect(second, first, &uri), "wrong way round");
-    let nowhere = rig.uri("nowhere");
-    refused(&rig.protect(first, second, &nowhere), "Failed to connect");
-    let capabilities = rig.runtime.block_on(async {
-        let (first, seen) = Followed::open("primary", first).await.unwrap();
-        assert!(seen.status.running && !seen.in_colo(), "{seen:?}");
-        first.client.call(command::query_capabilities()).await.unwrap()
-    });
-    assert!(capabilities.iter().any(|c| c.name == "x-colo" && !c.on), "taken back: {capabilities:?}");
+    refused(&rig.protect(Second), "wrong way round");
+    let nowhere = format!("unix:{}", rig.pair.path("nowhere").display());
+    refused(&rig.start(First, &nowhere, &[]).wait().unwrap(), "Failed to connect");
+    rig.assert_untouched(First);
+    let slow = rig.protect_slowly(First);
+    slow.terminate().unwrap();
+    refused(&slow.wait().unwrap(), "ended by a signal");
+    rig.assert_untouched(First);
+    rig.pair.replace(Second, "another").unwrap();
+    let slow = rig.protect_slowly(First);
+    rig.vm(Second).process().kill();
+    refused(&slow.wait().unwrap(), "failed");
+    rig.assert_untouched(First);
 
-    protected(&rig.protect(first, second, &uri), Value::Null);
-    rig.assert_in_colo(first, second);
-    refused(&rig.protect(first, second, &uri), "in COLO already");
+    rig.pair.replace(Second, "second").unwrap();
+    protected(&rig.protect(First), Value::Null);
+    rig.assert_in_colo(First);
+    refused(&rig.protect(First), "in COLO already");
     rig.ask();
-    rig.checkpoint(&rig.pair.primary);
-    rig.pair.primary.process().kill();
-    heard(&rig.pair.topology.primary, false);
-    heard(&rig.pair.topology.secondary, true);
-    rig.alone(&rig.pair.secondary, ColoMode::Secondary);
-    rig.ask();
+    rig.lose_primary(First);
 
-    let third = rig.another(&rig.pair.topology.primary, "third");
-    protected(&rig.protect(&rig.pair.secondary, &third, &rig.uri("third")), json!("secondary"));
-    rig.assert_in_colo(&rig.pair.secondary, &third);
+    rig.pair.replace(First, "third").unwrap();
+    protected(&rig.protect(Second), json!("secondary"));
+    rig.assert_in_colo(Second);
     rig.ask();
-    rig.checkpoint(&rig.pair.secondary);
-    rig.pair.secondary.process().kill();
-    heard(&rig.pair.topology.secondary, false);
-    heard(&rig.pair.topology.primary, true);
-    rig.alone(&third, ColoMode::Secondary);
-    rig.ask();
+    rig.lose_primary(Second);
 
-    let mut fourth = rig.another(&rig.pair.topology.secondary, "fourth");
-    protected(&rig.protect(&third, &fourth, &rig.uri("fourth")), json!("secondary"));
+    rig.pair.replace(Second, "fourth").unwrap();
+    protected(&rig.protect(First), json!("secondary"));
     rig.ask();
-    fourth.process().kill();
-    rig.alone(&third, ColoMode::Primary);
-    rig.ask();
+    rig.vm(Second).process().kill();
+    rig.alone(First, ColoMode::Primary);
 
-    let fifth = rig.another(&rig.pair.topology.secondary, "fifth");
-    protected(&rig.protect(&third, &fifth, &rig.uri("fifth")), json!("primary"));
-    rig.assert_in_colo(&third, &fifth);
-    rig.checkpoint(&third);
-    drop(third);
-    heard(&rig.pair.topology.primary, false);
-    heard(&rig.pair.topology.secondary, true);
-    rig.alone(&fifth, ColoMode::Secondary);
-    rig.ask();
+    rig.pair.replace(Second, "fifth").unwrap();
+    protected(&rig.protect(First), json!("primary"));
+    rig.assert_in_colo(First);
+    rig.lose_primary(First);
 }

@@ -1,9 +1,13 @@
 //! `colo protect` as a test runs it.
 
-use std::{process::Command, time::Duration};
+use std::{
+    process::{Child, Command, Output, Stdio},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use colo_user::link::endpoint::Endpoint;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::lab::child::Programs;
@@ -19,23 +23,49 @@ pub struct Ended {
     pub said: String,
 }
 
-/// Runs `colo protect --json`, with periodic checkpoints `delay` apart and further arguments.
-pub fn protect(
-    programs: &Programs,
-    sides: &[Endpoint; 2],
-    uri: &str,
-    delay: Duration,
-    more: &[String],
-) -> Result<Ended> {
-    let [primary, secondary] = sides.each_ref().map(Endpoint::to_string);
-    let output = Command::new(&programs.colo)
-        .args(["protect", "--json", "--primary", &primary, "--secondary", &secondary, "--uri", uri])
-        .args(["--checkpoint-delay", &delay.as_millis().to_string()])
-        .args(more)
-        .output()?;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let object = serde_json::from_slice(&output.stdout)
-        .with_context(|| format!("colo protect ({}) printed no object; it said: {said}", output.status))?;
-    let code = output.status.code().with_context(|| format!("colo protect: {}", output.status))?;
-    Ok(Ended { code, object, said })
+impl Ended {
+    fn of(output: &Output) -> Result<Self> {
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let object = serde_json::from_slice(&output.stdout).with_context(|| {
+            format!("colo protect ({}) printed no object; it said: {said}", output.status)
+        })?;
+        let code = output.status.code().with_context(|| format!("colo protect: {}", output.status))?;
+        Ok(Self { code, object, said })
+    }
+}
+
+/// One that runs.
+#[derive(Debug)]
+pub struct Running(Child);
+
+impl Running {
+    /// Runs `colo protect --json`, with periodic checkpoints `delay` apart and further arguments.
+    pub fn start(
+        programs: &Programs,
+        sides: &[Endpoint; 2],
+        uri: &str,
+        delay: Duration,
+        more: &[String],
+    ) -> Result<Self> {
+        let [primary, secondary] = sides.each_ref().map(Endpoint::to_string);
+        let child = Command::new(&programs.colo)
+            .args(["protect", "--json", "--primary", &primary, "--secondary", &secondary, "--uri", uri])
+            .args(["--checkpoint-delay", &delay.as_millis().to_string()])
+            .args(more)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        Ok(Self(child))
+    }
+
+    /// Sends it SIGTERM.
+    pub fn terminate(&self) -> Result<()> {
+        let pid = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw).context("a pid is positive")?;
+        Ok(kill_process(pid, Signal::TERM)?)
+    }
+
+    /// Waits for its end.
+    pub fn wait(self) -> Result<Ended> {
+        Ended::of(&self.0.wait_with_output()?)
+    }
 }

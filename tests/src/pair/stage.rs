@@ -15,7 +15,8 @@ use tempfile::TempDir;
 use tokio::{task::spawn_blocking, time::timeout};
 
 use super::{
-    disk, ours,
+    disk,
+    ours::Running,
     vm::{Extras, Parts, Vm},
     watch::Side,
 };
@@ -129,6 +130,11 @@ impl Pair {
         Ok(())
     }
 
+    /// Where the VM waits that is to be the secondary.
+    pub fn uri(&self) -> &str {
+        &self.uri
+    }
+
     /// A path in the pair's directory, which goes with it.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
@@ -142,14 +148,14 @@ impl Pair {
         secondary: &mut Followed,
         delay: Duration,
     ) -> Result<()> {
-        let (programs, uri) = (self.programs.clone(), self.uri.clone());
         let sides = [primary.spare.clone(), secondary.spare.clone()];
         let mut more = Vec::new();
         if self.setup.disk {
             let nbd = format!("unix:{}.nbd", self.path(secondary.name).display());
             more.extend(["--disk", disk::DISK, "--nbd", &nbd].map(str::to_owned));
         }
-        let ended = spawn_blocking(move || ours::protect(&programs, &sides, &uri, delay, &more)).await??;
+        let running = Running::start(&self.programs, &sides, &self.uri, delay, &more)?;
+        let ended = spawn_blocking(move || running.wait()).await??;
         ensure!(ended.code == 0, "colo protect: {ended:?}");
         let colo = |kind: &EventKind| *kind == EventKind::Migration(MigrationStatus::Colo);
         for side in [primary, secondary] {
@@ -187,9 +193,13 @@ impl Followed {
     pub async fn open(name: &'static str, vm: &Vm) -> Result<(Self, Snapshot)> {
         let (client, notices) = Client::open(vm.monitor());
         let mut followed = Self { name, client, notices, spare: vm.spare_monitor() };
-        match followed.next().await? {
-            Notice::Up { snapshot, .. } => Ok((followed, snapshot)),
-            other => bail!("{name}: {other:?} before the first look"),
+        loop {
+            match followed.next().await? {
+                Notice::Up { snapshot, .. } => return Ok((followed, snapshot)),
+                // What the look contains already.
+                Notice::Event(_) => {}
+                other => bail!("{name}: {other:?} before the first look"),
+            }
         }
     }
 
