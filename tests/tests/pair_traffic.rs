@@ -35,7 +35,7 @@ fn through_checkpoints(pair: &Protected, plan: &Plan, checkpoints: usize) -> (Re
         control.burst();
         let so_far = pair.journal.pauses("primary").len();
         for n in 1..=checkpoints {
-            pair.checkpoint(Side::First)?;
+            pair.checkpoint()?;
             let end = Instant::now() + PATIENCE;
             while pair.journal.pauses("primary").len() < so_far + n {
                 assert!(Instant::now() < end, "checkpoint {n} does not come");

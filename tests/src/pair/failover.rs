@@ -179,7 +179,7 @@ fn meet(pair: &mut Protected, control: &Control<'_>, moment: Moment, chance: Cha
             thread::sleep(chance.within(1, Duration::from_millis(40)));
         }
         Moment::Checkpoint => {
-            pair.checkpoint(Side::First)?;
+            pair.checkpoint()?;
             thread::sleep(chance.within(2, Duration::from_millis(20)));
         }
     }

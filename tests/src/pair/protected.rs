@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use colo_user::qmp::{Client, command};
 use tokio::runtime::{Builder, Runtime};
 
@@ -30,6 +30,8 @@ use crate::lab::{
 const LINK_PORT: u16 = 9000;
 /// Lines of each log that a failure shows.
 const LOG_SHOWN: usize = 60;
+/// What a primary says whose secondary is there and whose QEMU has no other yet.
+const NOT_IN_COLO: &str = "not in COLO";
 /// How often a state is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -74,7 +76,8 @@ struct Agent {
 pub struct Protected {
     /// The agents, first host's first.
     agents: [Agent; 2],
-    monitors: [Client; 2],
+    /// Of the VM that was copied and of the one it was copied to.
+    monitors: Vec<Client>,
     /// What QEMU has said.
     pub journal: Journal,
     /// VMs and namespaces.
@@ -122,31 +125,45 @@ impl Protected {
             Agent::start(&pair, Side::First, Role::Primary, &options)?,
             Agent::start(&pair, Side::Second, Role::Secondary, &options)?,
         ];
-        let followed = runtime.block_on(async {
-            let (mut primary, _) = Followed::open("primary", &pair.primary).await?;
-            let (mut secondary, _) = Followed::open("secondary", &pair.secondary).await?;
-            pair.protect(&mut primary, &mut secondary, options.delay).await?;
-            anyhow::Ok([primary, secondary])
-        })?;
-        let monitors = followed.map(|followed| journal.follow(&runtime, followed));
-        let protected = Self { agents, monitors, journal, pair, options, runtime };
-        protected.wait_protected(Side::First, stop)?;
+        let mut protected = Self { agents, monitors: Vec::new(), journal, pair, options, runtime };
+        protected.enter(Side::First, stop)?;
         Ok(protected)
     }
 
-    /// Waits until the primary's agent on `side` protects new connections.
-    pub fn wait_protected(&self, side: Side, stop: &AtomicBool) -> Result<()> {
+    /// Waits until the agents have met, so that nothing is said between COLO and protection, enters COLO, and waits for
+    /// protection.
+    fn enter(&mut self, primary: Side, stop: &AtomicBool) -> Result<()> {
+        self.wait_for(primary, "the agents to meet", stop, |status| status.json()["reason"] == NOT_IN_COLO)?;
+        let (from, to) = (vm(&self.pair, primary), vm(&self.pair, primary.other()));
+        let followed = self.runtime.block_on(async {
+            let (mut from, _) = Followed::open(from.name(), from).await?;
+            let (mut to, _) = Followed::open(to.name(), to).await?;
+            self.pair.protect(&mut from, &mut to, self.options.delay).await?;
+            anyhow::Ok([from, to])
+        })?;
+        self.monitors = followed.map(|followed| self.journal.follow(&self.runtime, followed)).into();
+        self.wait_for(primary, "protection", stop, Status::is_protected)
+    }
+
+    /// Waits until the status of a host's agent is as `wanted`.
+    pub fn wait_for(
+        &self,
+        side: Side,
+        what: &str,
+        stop: &AtomicBool,
+        wanted: impl Fn(&Status) -> bool,
+    ) -> Result<()> {
         let end = Instant::now() + PATIENCE;
         loop {
             let status = self.status(side);
-            if status.as_ref().is_ok_and(Status::is_protected) {
+            if status.as_ref().is_ok_and(&wanted) {
                 return Ok(());
             }
             if stop.load(Ordering::Relaxed) {
-                bail!("stopped while waiting for protection");
+                bail!("stopped while waiting for {what}");
             }
             if Instant::now() > end {
-                bail!("not protected within {PATIENCE:?}: {status:?}\n{}", self.logs());
+                bail!("{what}: not within {PATIENCE:?}: {status:?}\n{}", self.logs());
             }
             thread::sleep(LOOK);
         }
@@ -171,17 +188,7 @@ impl Protected {
         self.agents[side.index()].process.stop();
         self.agents[side.index()] = Agent::start(&self.pair, side, Role::Primary, &self.options)?;
         self.agents[lost.index()] = Agent::start(&self.pair, lost, Role::Secondary, &self.options)?;
-        let (pair, options) = (&self.pair, &self.options);
-        let followed = self.runtime.block_on(async {
-            let (mut primary, _) = Followed::open(vm(pair, side).name(), vm(pair, side)).await?;
-            let (mut secondary, _) = Followed::open(name, vm(pair, lost)).await?;
-            pair.protect(&mut primary, &mut secondary, options.delay).await?;
-            anyhow::Ok([primary, secondary])
-        })?;
-        let [primary, secondary] = followed.map(|followed| self.journal.follow(&self.runtime, followed));
-        self.monitors[side.index()] = primary;
-        self.monitors[lost.index()] = secondary;
-        self.wait_protected(side, stop)
+        self.enter(side, stop)
     }
 
     /// The VM on a host.
@@ -198,12 +205,10 @@ impl Protected {
     }
 
     /// Has a checkpoint made on the primary, and does not wait for it.
-    pub fn checkpoint(&self, primary: Side) -> Result<()> {
-        let monitor = &self.monitors[primary.index()];
-        Ok(self
-            .runtime
-            .block_on(monitor.call(command::set_checkpoint_delay(self.options.delay)))
-            .map(drop)?)
+    pub fn checkpoint(&self) -> Result<()> {
+        let monitor = self.monitors.first().context("COLO was entered")?;
+        self.runtime.block_on(monitor.call(command::set_checkpoint_delay(self.options.delay)))?;
+        Ok(())
     }
 
     /// The end of all logs, and what QEMU has said.
