@@ -225,3 +225,29 @@ fn the_command_detaches_what_was_left() -> Result<()> {
     ensure!(code == Some(2) && said.contains("nothing is pinned"), "{code:?} {said}");
     Ok(())
 }
+
+#[test]
+fn an_uplink_that_filters_addresses_hears_the_guests_without_an_agent() -> Result<()> {
+    let ends = Ends::new(Joint::Tap, Joint::Veth)?;
+    // A bridge filters as a NIC does.
+    ends.host.run("ip link add filter0 type bridge")?;
+    ends.host.run("ip link set filter0 up")?;
+    let config = ends.config(Role::Primary, AttachMode::Skb, HoldBackend::Ringbuf);
+    let config = Config { uplink: "filter0".to_owned(), ..config };
+    let is_promiscuous = || -> Result<bool> {
+        Ok(look_at(&ends, "filter0")?.split('>').next().unwrap_or_default().contains("PROMISC"))
+    };
+    for by_command in [false, true] {
+        let mut first = ends.attach(&config)?;
+        first.pin()?;
+        first.leave()?;
+        ensure!(is_promiscuous()?);
+        if by_command {
+            ensure!(ends.host.enter(|| detach_pinned(GUEST, "filter0"))?);
+        } else {
+            ends.attach(&config)?.detach()?;
+        }
+        ensure!(!is_promiscuous()?, "it was left promiscuous");
+    }
+    Ok(())
+}

@@ -15,7 +15,7 @@ use super::programs::{Programs, Side};
 use super::tally::{Own, ToldLosses};
 use super::translations::Janitor;
 use super::wait::Waiting;
-use super::{Attached, Datapath, HOLD_BYTES, MIRROR_BYTES};
+use super::{Attached, Datapath, HOLD_BYTES, MIRROR_BYTES, unmark};
 
 impl Datapath {
     /// Loads the programs, opens the sockets, attaches. From then on the mode is that of the role: protect or
@@ -99,7 +99,7 @@ impl Datapath {
             hold,
             mirror,
             injector,
-            _promiscuous: promiscuous,
+            promiscuous,
             netlink,
             guest,
             uplink,
@@ -136,6 +136,9 @@ pub fn detach_pinned(guest: &str, uplink: &str) -> Result<bool, DatapathError> {
         Found::Busy => Err(busy(guest, &link)),
         Found::Left(pins) | Found::OtherVersion(pins) => {
             check_uplink(&mut netlink, &pins, guest, uplink)?;
+            if let Some((_, info)) = pins.link(Side::Uplink) {
+                unmark(&mut netlink, &pins, info.interface)?;
+            }
             pins.remove().map(|()| true)
         }
     }

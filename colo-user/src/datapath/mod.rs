@@ -122,7 +122,7 @@ pub struct Datapath {
     mirror: RingBuf<MapData>,
     injector: Injector,
     /// Lives for what it keeps switched on.
-    _promiscuous: Option<PacketSocket>,
+    promiscuous: Option<PacketSocket>,
     netlink: Netlink,
     guest: Interface,
     uplink: Interface,
@@ -286,8 +286,17 @@ impl Datapath {
     /// # Errors
     /// No bpffs is mounted, with the command that mounts it; what the kernel refuses. The data path is as it was then.
     pub fn pin(&mut self) -> Result<(), DatapathError> {
-        if self.pins.is_none() {
-            self.pins = Some(self.programs.pin(&self.name)?);
+        if self.pins.is_some() {
+            return Ok(());
+        }
+        let pins = self.programs.pin(&self.name)?;
+        let pins = self.pins.insert(pins);
+        // The socket that keeps the uplink promiscuous goes with this process.
+        if self.promiscuous.is_some() && !self.uplink.start.promiscuous {
+            pins.mark_promiscuous()?;
+            self.netlink
+                .set_promiscuous(self.uplink.index, true)
+                .map_err(|source| DatapathError::Interface { interface: self.uplink.name.clone(), source })?;
         }
         Ok(())
     }
@@ -314,7 +323,10 @@ impl Datapath {
     /// What was released could not all be sent, or pins not be removed.
     pub fn detach(mut self) -> io::Result<()> {
         self.programs.detach();
-        let removed = self.pins.take().map_or(Ok(()), Pins::discard);
+        let removed = match self.pins.take() {
+            Some(pins) => unmark(&mut self.netlink, &pins, self.uplink.index).and_then(|()| pins.discard()),
+            None => Ok(()),
+        };
         self.end()?;
         removed.map_err(io::Error::other)
     }
@@ -329,6 +341,16 @@ impl Datapath {
             Err(io::Error::other("the uplink did not take all released frames"))
         }
     }
+}
+
+/// Takes back what was done to the uplink for `pins`.
+fn unmark(netlink: &mut Netlink, pins: &Pins, uplink: u32) -> Result<(), DatapathError> {
+    if !pins.is_promiscuous() {
+        return Ok(());
+    }
+    netlink
+        .set_promiscuous(uplink, false)
+        .map_err(|source| DatapathError::Interface { interface: format!("with index {uplink}"), source })
 }
 
 impl Drop for Datapath {

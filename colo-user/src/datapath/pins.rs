@@ -5,6 +5,7 @@
 //!     1a-7/                       network namespace (its cookie) and index of the guest's interface
 //!         MODE, SETTINGS, ...     the maps
 //!         link_uplink, link_guest the programs where they are attached; written last
+//!         promiscuous/            the uplink was made to take frames for any address, as long as the pins live
 //! ```
 //!
 //! The directory is locked (`flock`) by the agent that works with it, so a lock that can be had means that its agent is gone.
@@ -30,6 +31,9 @@ use super::sys;
 pub const BPFFS: &str = "/sys/fs/bpf";
 const BPFFS_MAGIC: u32 = 0xcafe_4a11;
 const SO_NETNS_COOKIE: libc::c_int = 71;
+
+/// Beside the pins: the uplink was made promiscuous for them.
+const PROMISCUOUS: &str = "promiscuous";
 
 /// How the pins of one pair of interfaces are called.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,9 +85,7 @@ impl Pins {
                 return Err(failed(io::Error::other("another agent works with it")));
             };
             if pins.is_current() {
-                for entry in fs::read_dir(&path).map_err(failed)?.flatten() {
-                    fs::remove_file(entry.path()).map_err(failed)?;
-                }
+                empty(&path).map_err(failed)?;
                 return Ok(pins);
             }
         }
@@ -168,6 +170,17 @@ impl Pins {
         error(&self.path, io::Error::other("an interface has gone just now"))
     }
 
+    /// Notes that the uplink was made promiscuous for these programs: a directory, for a bpffs has no other files.
+    pub fn mark_promiscuous(&self) -> Result<(), DatapathError> {
+        let path = self.path.join(PROMISCUOUS);
+        fs::create_dir(&path).map_err(|source| error(&path, source))
+    }
+
+    /// Whether that was noted.
+    pub fn is_promiscuous(&self) -> bool {
+        self.path.join(PROMISCUOUS).is_dir()
+    }
+
     /// Takes the programs off and removes the pins.
     pub fn remove(self) -> Result<(), DatapathError> {
         for side in [Side::Guest, Side::Uplink] {
@@ -181,9 +194,7 @@ impl Pins {
     /// Removes the names; what they stand for stays for as long as someone uses it.
     pub fn discard(self) -> Result<(), DatapathError> {
         let failed = |source| error(&self.path, source);
-        for entry in fs::read_dir(&self.path).map_err(failed)?.flatten() {
-            fs::remove_file(entry.path()).map_err(failed)?;
-        }
+        empty(&self.path).map_err(failed)?;
         fs::remove_dir(&self.path).map_err(failed)
     }
 }
@@ -203,6 +214,19 @@ pub(super) fn tidy() {
             }
         }
     }
+}
+
+/// Removes what is in a directory of pins.
+fn empty(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn link_name(side: Side) -> &'static str {

@@ -28,6 +28,9 @@ pub(in super::super) const XDP_FLAGS_SKB_MODE: u32 = 2;
 /// Attach in the driver.
 pub(in super::super) const XDP_FLAGS_DRV_MODE: u32 = 4;
 
+const IFF_UP: u32 = libc::IFF_UP as u32;
+const IFF_PROMISC: u32 = libc::IFF_PROMISC as u32;
+
 /// A program that is attached to an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) struct AttachedProgram {
@@ -43,6 +46,8 @@ pub(in super::super) struct Link {
     pub name: String,
     pub index: u32,
     pub up: bool,
+    /// It was told to take frames for any address; a socket that asks for that does not count.
+    pub promiscuous: bool,
     pub mtu: u32,
     pub tx_queue_len: u32,
     /// `tun`, `veth`, ...; empty for a physical device.
@@ -79,6 +84,16 @@ impl Netlink {
         parse_link(body).ok_or_else(|| io::Error::other("rtnetlink answered with less than a link"))
     }
 
+    /// Makes an interface take frames for any address, until told otherwise.
+    pub fn set_promiscuous(&mut self, index: u32, on: bool) -> io::Result<()> {
+        let mut message = ifinfo(index);
+        // The flags, and which of them are meant.
+        message[8..12].copy_from_slice(&(if on { IFF_PROMISC } else { 0 }).to_ne_bytes());
+        message[12..16].copy_from_slice(&IFF_PROMISC.to_ne_bytes());
+        self.request(RTM_SETLINK, NLM_F_ACK, &message)?;
+        self.receive().map(|_| ()).map_err(|(error, _)| error)
+    }
+
     /// Why the kernel refuses `program` on an interface, in its own words. Meant for an interface that just refused a
     /// link, which carries no text; should the kernel have changed its mind, the program is taken off again.
     pub fn why_refused(&mut self, index: u32, program: BorrowedFd<'_>, mode: u32) -> Option<String> {
@@ -107,7 +122,7 @@ impl Netlink {
 
 fn parse_link(body: &[u8]) -> Option<Link> {
     let index = u32_at(body, 4)?;
-    let up = u32_at(body, 8)? & u32::try_from(libc::IFF_UP).ok()? != 0;
+    let flags = u32_at(body, 8)?;
     let attributes = body.get(IFINFO..)?;
     let number = |kind| find(attributes, kind).and_then(|value| u32_at(value, 0));
     let info = find(attributes, IFLA_LINKINFO).unwrap_or_default();
@@ -131,7 +146,8 @@ fn parse_link(body: &[u8]) -> Option<Link> {
     Some(Link {
         name: String::from_utf8_lossy(name).trim_end_matches('\0').to_owned(),
         index,
-        up,
+        up: flags & IFF_UP != 0,
+        promiscuous: flags & IFF_PROMISC != 0,
         mtu: number(IFLA_MTU)?,
         tx_queue_len: number(IFLA_TXQLEN).unwrap_or(0),
         kind,
