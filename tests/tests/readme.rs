@@ -7,6 +7,7 @@ use colo_tests::{
     lab::child::Programs,
 };
 use colo_user::agent::protection::Reason;
+use colo_user::failover::{Standing, Why};
 use serde_json::Value;
 
 /// The README with the names that stand for a whole class of counters written out.
@@ -30,6 +31,10 @@ fn every_counter_reason_and_field_is_in_the_readme() {
     assert!(!named(&readme, "released_by_magic") && !named(&readme, "primary_magic"), "the check can fail");
     for reason in Reason::ALL {
         assert!(readme.contains(&format!("`{}`", reason.text())), "reason `{}`", reason.text());
+    }
+    let words = Standing::ALL.map(Standing::word).into_iter().chain(Why::ALL.map(Why::text));
+    for word in words {
+        assert!(readme.contains(&format!("`{word}`")), "how a side stands: `{word}`");
     }
     for role in ["primary", "secondary"] {
         let status = status(role);

@@ -1,6 +1,9 @@
 //! Heartbeats of one session: when to send one, what it says, and when the peer has been silent for too long. No I/O, no
 //! clock. Any message counts as a sign of life; heartbeats make sure that there is one, and tell when both directions
 //! work.
+//!
+//! A primary is *leased* ([`Beat::lease`]): what counts for it is not what it hears, but the last thing it said that the
+//! secondary confirms to have heard. So the secondary knows when a primary that it has not heard since has stopped.
 
 use crate::link::frame::Heartbeat;
 use crate::mono::Mono;
@@ -16,6 +19,8 @@ pub struct Beat {
     next: Mono,
     limit: Duration,
     last_heard: Mono,
+    /// Own heartbeats count as heard when they are confirmed, from the time they were sent.
+    leased: bool,
     /// `sent` of the peer's last heartbeat.
     echo: u64,
     /// The peer has answered a heartbeat of this session.
@@ -28,17 +33,43 @@ impl Beat {
     /// A session that begins now and is lost after `limit` without a sign of life. The first heartbeat is due at once.
     #[must_use]
     pub const fn new(now: Mono, limit: Duration) -> Self {
-        Self { started: now, next: now, limit, last_heard: now, echo: 0, answered: false, frames: 0 }
+        Self {
+            started: now,
+            next: now,
+            limit,
+            last_heard: now,
+            leased: false,
+            echo: 0,
+            answered: false,
+            frames: 0,
+        }
+    }
+
+    /// The same for a side that stops by itself when it is not confirmed to be heard.
+    #[must_use]
+    pub const fn lease(now: Mono, limit: Duration) -> Self {
+        Self { leased: true, ..Self::new(now, limit) }
     }
 
     /// Something came from the peer.
     pub const fn alive(&mut self, now: Mono) {
-        self.last_heard = now;
+        if !self.leased {
+            self.last_heard = now;
+        }
+    }
+
+    /// When the peer was heard last.
+    #[must_use]
+    pub const fn last_heard(&self) -> Mono {
+        self.last_heard
     }
 
     /// A heartbeat came. It is answered at once while the session starts, so that sync takes one round trip.
     pub fn heard(&mut self, now: Mono, heartbeat: &Heartbeat) {
         self.echo = heartbeat.sent;
+        if self.leased {
+            self.last_heard = self.last_heard.max(Mono::from_nanos(heartbeat.echo).min(now));
+        }
         if !self.answered {
             self.next = now;
             self.answered = heartbeat.echo >= self.started.as_nanos().max(1);

@@ -31,6 +31,7 @@ use super::times::{Summary, Times};
 use crate::checkpoint::Request;
 use crate::compare::{Action, Comparator, Coverage, Limits, Policy, Token};
 use crate::epoch::{Epoch, PrimaryEpochs, ProtocolError, Verdict};
+use crate::failover::Loss;
 use crate::link::buffer::Outbox;
 use crate::link::frame::{ByeReason, Message};
 use crate::mono::Mono;
@@ -98,6 +99,8 @@ pub struct Primary {
     asks: Asks,
     /// Set where the own QEMU is followed.
     following: Option<Following>,
+    /// How the session was lost, until somebody asks.
+    loss: Option<Loss>,
     /// Held until the next commit, in order: said while no epoch was known to be the secondary's too.
     waiting: VecDeque<Token>,
     actions: Vec<Action>,
@@ -131,6 +134,7 @@ impl Primary {
             cut_started: None,
             asks: Asks::default(),
             following: None,
+            loss: None,
             waiting: VecDeque::new(),
             actions: Vec::new(),
             own: Own::default(),
@@ -174,7 +178,8 @@ impl Primary {
     pub fn connected(&mut self, now: Mono, outbox: &mut Outbox) {
         self.own.sessions += 1;
         self.begin_session(outbox);
-        self.session = Session::Syncing(Beat::new(now, self.peer_limit));
+        let beat = if self.following.is_some() { Beat::lease } else { Beat::new };
+        self.session = Session::Syncing(beat(now, self.peer_limit));
         self.protection = Protection::Not(Reason::Syncing);
     }
 
@@ -282,6 +287,7 @@ impl Primary {
             Message::Bye { reason, text } => {
                 tracing::warn!("the secondary says goodbye: {}: {text}", reason.name());
                 self.lost(now, Reason::PeerLeft, effects);
+                self.loss = Some(Loss::Bye((*reason).into()));
             }
             Message::Input { .. } => return Err(Violation::Kind("input")),
             Message::Learned { .. } => return Err(Violation::Kind("learned")),
@@ -343,6 +349,7 @@ impl Primary {
         }
         self.own.sessions_lost += 1;
         self.session = Session::Apart;
+        self.loss = Some(if reason == Reason::PeerSilent { Loss::Silent } else { Loss::Link });
         self.protection = Protection::Not(reason);
         self.epochs.restart();
         self.cut_started = None;
@@ -362,6 +369,37 @@ impl Primary {
             OnPeerLoss::Pass if self.following.is_none() => self.release_all(now, effects),
             OnPeerLoss::Close => self.drop_all(now, effects),
             OnPeerLoss::Pass | OnPeerLoss::Hold => {}
+        }
+    }
+
+    /// How the session was lost since the last call, if it was.
+    pub const fn take_loss(&mut self) -> Option<Loss> {
+        self.loss.take()
+    }
+
+    /// Closes the session for a reason of this side's own.
+    pub fn part(&mut self, now: Mono, reason: ByeReason, text: &str, effects: &mut Vec<Effect>) {
+        if !matches!(self.session, Session::Apart) {
+            self.lost(now, Reason::PeerLeft, effects);
+            self.loss = None;
+            effects.pop_if(|effect| matches!(effect, Effect::CloseLink(_)));
+        }
+        effects.push(Effect::CloseLink(Some((reason, text.to_owned()))));
+    }
+
+    /// Epochs that the secondary owns by now.
+    #[must_use]
+    pub const fn commits(&self) -> u64 {
+        self.own.cuts
+    }
+
+    /// Whether the peer has answered the session's beginning.
+    #[must_use]
+    pub fn joined(&self) -> bool {
+        match self.session {
+            Session::Apart => false,
+            Session::Syncing(_) => self.following.as_ref().is_some_and(Following::is_ready),
+            Session::InSync(_) => true,
         }
     }
 
@@ -386,7 +424,8 @@ impl Primary {
         effects.extend(self.waiting.drain(..).map(Effect::Release));
     }
 
-    fn drop_all(&mut self, now: Mono, effects: &mut Vec<Effect>) {
+    /// Drops all that is held.
+    pub fn drop_all(&mut self, now: Mono, effects: &mut Vec<Effect>) {
         self.comparator.release_all(now, &mut self.actions);
         let held = self.actions.drain(..).filter_map(|action| match action {
             Action::Release(token) | Action::Drop(token) => Some(token),

@@ -5,6 +5,7 @@
 //! *running*, *ending* (the packet thread releases or drops what it holds; a second signal ends at once).
 
 use super::packet::primary::PrimaryThread;
+use super::packet::seat::{Failover, random};
 use super::packet::secondary::SecondaryThread;
 use super::packet::{Command, Ends, Handle, Port, channel};
 use super::primary::{OnPeerLoss, Primary};
@@ -13,14 +14,14 @@ use crate::checkpoint::{BackendSpec, OnCheckpoint, Signals};
 use crate::compare::{Limits, Policy};
 use crate::control::ControlSocket;
 use crate::datapath::{Config, Datapath, DatapathError, Role as Side};
+use crate::judge::{JudgeSpec, Pair};
 use crate::link::connect::{Connector, Slot};
 use crate::link::endpoint::Endpoint;
 use crate::link::frame::{HEARS_QEMU, Hello, Role};
 use crate::mono::Mono;
 use crate::qmp::Monitor;
+use crate::qmp::command::Call;
 use anyhow::{Context as _, Result, anyhow};
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
@@ -43,6 +44,19 @@ pub struct PrimaryOptions {
     pub checkpoints: Vec<BackendSpec>,
 }
 
+/// What an agent that follows its QEMU is told about going on alone.
+#[derive(Debug)]
+pub struct Alone {
+    /// Whom it asks.
+    pub judge: Option<JudgeSpec>,
+    /// The pair's name to the judge.
+    pub pair: Pair,
+    /// What to tell QEMU first.
+    pub before: Vec<Call>,
+    /// Where it keeps what its next start must know.
+    pub state: PathBuf,
+}
+
 /// What an agent is told.
 #[derive(Debug)]
 pub struct Options {
@@ -54,6 +68,10 @@ pub struct Options {
     pub peer_limit: Duration,
     /// The monitor of the guest's QEMU, where it is followed.
     pub qmp: Option<Endpoint>,
+    /// How long that QEMU may take to answer, and its guest to run again.
+    pub vm_limit: Duration,
+    /// How it may go on alone, where its QEMU is followed.
+    pub alone: Alone,
     /// The control socket.
     pub control: PathBuf,
     /// Set for a primary.
@@ -122,14 +140,17 @@ async fn start_packet_thread(
     port: Port,
     slot: Arc<Slot>,
 ) -> Result<oneshot::Receiver<Result<()>>> {
+    let answered = handle.clone();
     let on_checkpoint: OnCheckpoint = Arc::new(move || {
         if !handle.send(Command::Cut) {
             warn!("a checkpoint came after the end of the packet thread");
         }
     });
-    let Options { datapath: config, peer, peer_limit, primary, qmp, .. } = options;
+    let Options { datapath: config, peer, peer_limit, primary, qmp, vm_limit, alone, .. } = options;
     let follows = qmp.is_some();
-    let ends = Ends { slot, peer: peer.to_string(), port, monitor: qmp.map(Monitor::new).transpose()? };
+    let ends =
+        Ends { slot, peer: peer.to_string(), port, monitor: qmp.map(Monitor::new).transpose()?, vm_limit };
+    let failover = if follows { Some(Failover::new(alone, peer_limit, vm_limit, answered)?) } else { None };
     debug_assert_eq!(primary.is_some(), config.role == Side::Primary);
     let (attached, is_attached) = oneshot::channel::<Result<(), DatapathError>>();
     let (ended, has_ended) = oneshot::channel();
@@ -155,23 +176,16 @@ async fn start_packet_thread(
         let _ = attached.send(Ok(()));
         let outcome = match primary {
             Some((core, signals, release)) => {
-                PrimaryThread::new(datapath, core, ends, signals, release).run()
+                PrimaryThread::new(datapath, core, ends, signals, release, failover).run()
             }
             None => {
                 let core = Secondary::new(crate::translate::Limits::default(), peer_limit);
                 let core = if follows { core.following() } else { core };
-                SecondaryThread::new(datapath, core, ends).run()
+                SecondaryThread::new(datapath, core, ends, failover).run()
             }
         };
         let _ = ended.send(outcome.context("the packet thread lost an interface"));
     })?;
     is_attached.await.context("the packet thread has panicked")??;
     Ok(has_ended)
-}
-
-/// Random bytes.
-fn random<const N: usize>() -> io::Result<[u8; N]> {
-    let mut bytes = [0; N];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(bytes)
 }

@@ -8,11 +8,13 @@
 //! ([`loading`]) injects again what a loaded state lacks.
 
 mod loading;
+mod unreleased;
 
 use super::beat::Beat;
 use super::primary::Violation;
 use super::protection::{Protection, Reason};
 use crate::epoch::{Epoch, SecondaryEpochs, Verdict};
+use crate::failover::Loss;
 use crate::link::buffer::Outbox;
 use crate::link::frame::{AskReason, ByeReason, Message};
 use crate::mono::Mono;
@@ -20,6 +22,7 @@ use crate::translate::{Base, Direction, Event, Limits, Outcome, Translator};
 use loading::{Given, Loading};
 use std::collections::VecDeque;
 use std::time::Duration;
+use unreleased::Unreleased;
 
 /// Most frames of input that wait for the guest.
 pub const QUEUE_FRAMES: usize = 16_384;
@@ -98,6 +101,12 @@ pub struct Secondary {
     asks: Vec<AskReason>,
     /// Set where the own QEMU is followed.
     loading: Option<Loading>,
+    /// What the guest said and the primary may not have let out.
+    unreleased: Unreleased,
+    /// What is known of the last session until somebody asks: how it was offered, and how it was lost.
+    offered: Option<(u64, Duration)>,
+    loss: Option<Loss>,
+    heard: Mono,
     own: Own,
 }
 
@@ -119,6 +128,10 @@ impl Secondary {
             capture_lost: 0,
             asks: Vec::new(),
             loading: None,
+            unreleased: Unreleased::default(),
+            offered: None,
+            loss: None,
+            heard: Mono::ZERO,
             own: Own::default(),
         }
     }
@@ -157,6 +170,8 @@ impl Secondary {
     /// A connection whose hellos are done.
     pub fn connected(&mut self, now: Mono) {
         self.own.sessions += 1;
+        self.heard = now;
+        self.unreleased.session();
         if let Some(loading) = &mut self.loading {
             // Numbered by another session, maybe by another agent; the next state has it or the primary sends it again.
             loading.disconnected();
@@ -178,9 +193,13 @@ impl Secondary {
     fn say(&mut self, frame: &[u8], outbox: Option<&mut Outbox>) {
         let begun = matches!(self.session, Session::InSync(_) | Session::Syncing { begun: true, .. })
             && self.loading.as_ref().is_none_or(Loading::covered);
+        if self.loading.is_some() {
+            self.unreleased.said(frame);
+        }
         match outbox {
             Some(outbox) if begun => {
                 self.own.output_sent += 1;
+                self.unreleased.sent();
                 outbox.push(&Message::Output { epoch: self.epochs.epoch(), frame });
             }
             _ => self.own.output_not_sent += 1,
@@ -217,6 +236,7 @@ impl Secondary {
             return Ok(());
         };
         beat.alive(now);
+        self.heard = now;
         match message {
             Message::Input { epoch, index, frame } => {
                 beat.frames += 1;
@@ -231,7 +251,8 @@ impl Secondary {
                 let _ = self.translator.learn(now, initial);
                 self.events(Some(outbox));
             }
-            Message::Session { epoch, .. } => {
+            Message::Session { epoch, term, lease } => {
+                self.offered = Some((*term, *lease));
                 if let Session::Syncing { begun, .. } = &mut self.session {
                     *begun = true;
                 }
@@ -246,6 +267,7 @@ impl Secondary {
             Message::InputCut { epoch, first } => self.input_cut(*epoch, *first)?,
             Message::Heartbeat(heartbeat) => {
                 beat.heard(now, heartbeat);
+                self.unreleased.taken(heartbeat.frames);
                 self.proved(heartbeat.echo);
                 if let Session::Syncing { beat, begun: true } = &self.session
                     && beat.answered()
@@ -257,6 +279,7 @@ impl Secondary {
             Message::Bye { reason, text } => {
                 tracing::warn!("the primary says goodbye: {}: {text}", reason.name());
                 self.lost(Reason::PeerLeft, effects);
+                self.loss = Some(Loss::Bye((*reason).into()));
             }
             Message::Output { .. } => return Err(Violation::Kind("output")),
             Message::End(_) => return Err(Violation::Kind("end")),
@@ -429,6 +452,7 @@ impl Secondary {
         }
         self.own.sessions_lost += 1;
         self.session = Session::Apart;
+        self.loss = Some(if reason == Reason::PeerSilent { Loss::Silent } else { Loss::Link });
         self.protection = Protection::Not(reason);
         if let Some(loading) = &mut self.loading {
             loading.lost();
@@ -439,6 +463,48 @@ impl Secondary {
             Reason::Exiting => Some((ByeReason::Exit, "the secondary's agent ends".into())),
             _ => None,
         }));
+    }
+
+    /// How the session was lost since the last call, if it was, and when the primary was heard last.
+    pub fn take_loss(&mut self) -> Option<(Loss, Mono)> {
+        self.loss.take().map(|loss| (loss, self.heard))
+    }
+
+    /// Term and lease of a session that the primary has begun since the last call.
+    pub const fn take_offer(&mut self) -> Option<(u64, Duration)> {
+        self.offered.take()
+    }
+
+    /// Closes the session for a reason of this side's own.
+    pub fn part(&mut self, reason: ByeReason, text: &str, effects: &mut Vec<Effect>) {
+        if !matches!(self.session, Session::Apart) {
+            self.lost(Reason::PeerLeft, effects);
+            self.loss = None;
+            effects.pop_if(|effect| matches!(effect, Effect::CloseLink(_)));
+        }
+        effects.push(Effect::CloseLink(Some((reason, text.to_owned()))));
+    }
+
+    /// States loaded so far, with all that was said before them.
+    #[must_use]
+    pub const fn commits(&self) -> u64 {
+        self.own.cuts
+    }
+
+    /// Whether both directions of a session work.
+    #[must_use]
+    pub const fn joined(&self) -> bool {
+        matches!(self.session, Session::InSync(_))
+    }
+
+    /// After [`Self::take_over`]: what the guest said and the network may lack, in order.
+    pub fn next_unreleased(&mut self) -> Option<Vec<u8>> {
+        self.unreleased.next()
+    }
+
+    /// After [`Self::take_over`]: the guest's translation.
+    pub const fn translator(&self) -> &Translator {
+        &self.translator
     }
 
     /// Whether the peer has been silent for too long, whatever waits to be read.
@@ -487,6 +553,7 @@ impl Secondary {
             ("input_unread", own.input_unread),
             ("input_forgotten", own.input_forgotten),
             ("input_cuts_inexact", own.input_cuts_inexact),
+            ("output_forgotten", self.unreleased.forgotten()),
             ("output_sent", own.output_sent),
             ("output_not_sent", own.output_not_sent),
             ("input_received", own.input_received),

@@ -2,6 +2,7 @@
 
 use super::times::Summary;
 use crate::compare::Divergence;
+use crate::failover::{self, Why};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -21,6 +22,26 @@ pub struct Checkpoints {
     pub asked: u64,
     /// By kind.
     pub by: BTreeMap<&'static str, u64>,
+}
+
+/// Who goes on alone, and how this side stands.
+#[derive(Clone, Debug, Serialize)]
+pub struct Standing {
+    /// A word of [`failover::Standing`].
+    pub standing: &'static str,
+    /// A text of [`Why`].
+    pub reason: &'static str,
+    /// The term of the protection, 16 hexadecimal digits.
+    pub term: Option<String>,
+}
+
+impl Standing {
+    /// As the machine says.
+    #[must_use]
+    pub fn new(standing: failover::Standing, why: Why, term: Option<u64>) -> Self {
+        let term = term.map(|term| format!("{term:016x}"));
+        Self { standing: standing.word(), reason: why.text(), term }
+    }
 }
 
 /// One answer.
@@ -50,6 +71,8 @@ pub struct Status {
     pub counters: BTreeMap<String, u64>,
     /// Checkpoints asked for.
     pub checkpoints: Checkpoints,
+    /// Null where the agent does not follow its QEMU.
+    pub failover: Option<Standing>,
     /// The last divergences, newest last.
     pub divergences: Vec<Divergence>,
 }

@@ -1,10 +1,12 @@
 //! Arguments that both agents have, and the syntax of bypass rules.
 
-use crate::agent::run::{Options, PrimaryOptions};
+use crate::agent::run::{Alone, Options, PrimaryOptions};
 use crate::compare::Bypass;
 use crate::control;
 use crate::datapath::{AttachMode, Config, DEFAULT_FRAMES, HoldBackend, MAX_FRAMES, MIN_FRAMES, Role};
+use crate::judge::{JudgeSpec, Pair};
 use crate::link::endpoint::Endpoint;
+use crate::qmp::command::Call;
 use crate::wire::proto;
 use clap::{Args, value_parser};
 use std::net::IpAddr;
@@ -50,17 +52,47 @@ pub struct Common {
     /// Give it to both agents. The migration capability `events` must be on before `migrate`.
     #[arg(long, value_name = "ENDPOINT", value_parser = monitor)]
     qmp: Option<Endpoint>,
+    /// Whom to ask before going on alone: lock:DIRECTORY, which both hosts have mounted, or exec:COMMAND
+    ///
+    /// Without one nobody goes on alone: the primary holds, the secondary stays closed.
+    #[arg(long, value_name = "JUDGE", requires = "qmp")]
+    judge: Option<JudgeSpec>,
+    /// Go on alone without asking anybody: both sides may do so at once
+    #[arg(long, requires = "qmp", conflicts_with = "judge")]
+    allow_unfenced: bool,
+    /// The pair's name to the judge, the same on both hosts (default: the guest's MAC address, or its interface)
+    #[arg(long, value_name = "NAME")]
+    pair: Option<Pair>,
+    /// A QEMU that does not answer for this long is frozen, a guest that stays stopped for it is stuck, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 2000, value_parser = value_parser!(u64).range(100..))]
+    vm_timeout: u64,
+    /// What the agent must know when it is started again (default: beside the control socket)
+    #[arg(long, value_name = "PATH")]
+    state: Option<PathBuf>,
     /// The control socket, for `colo status` (default: `/run/colo/<guest interface>.sock`)
     #[arg(long, value_name = "PATH")]
     control: Option<PathBuf>,
 }
 
 impl Common {
-    /// The agent's options; those of a primary come from its own arguments.
-    #[must_use]
-    pub fn options(self, primary: Option<PrimaryOptions>) -> Options {
+    /// The agent's options; those of a primary come from its own arguments, and what to tell QEMU before it goes on alone.
+    ///
+    /// # Errors
+    /// The default name of the pair is none.
+    pub fn options(self, primary: Option<PrimaryOptions>, before: Vec<Call>) -> Result<Options, String> {
         let role = if primary.is_some() { Role::Primary } else { Role::Secondary };
         let control = self.control.unwrap_or_else(|| control::default_path(&self.guest));
+        let pair = match (self.pair, self.guest_mac) {
+            (Some(pair), _) => pair,
+            (None, Some(mac)) => mac.map(|byte| format!("{byte:02x}")).join(":").parse()?,
+            (None, None) => self.guest.parse()?,
+        };
+        let alone = Alone {
+            judge: if self.allow_unfenced { Some(JudgeSpec::Unfenced) } else { self.judge },
+            pair,
+            before,
+            state: self.state.unwrap_or_else(|| control.with_extension("state")),
+        };
         let datapath = Config {
             attach: self.attach,
             hold: self.hold,
@@ -69,7 +101,17 @@ impl Common {
             ..Config::new(role, &self.guest, &self.uplink)
         };
         let peer_limit = Duration::from_millis(self.peer_timeout);
-        Options { datapath, peer: self.peer, peer_limit, qmp: self.qmp, control, primary }
+        let vm_limit = Duration::from_millis(self.vm_timeout);
+        Ok(Options {
+            datapath,
+            peer: self.peer,
+            peer_limit,
+            qmp: self.qmp,
+            vm_limit,
+            alone,
+            control,
+            primary,
+        })
     }
 
     /// Whether the guest's QEMU is followed.

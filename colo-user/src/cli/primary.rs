@@ -5,9 +5,11 @@ use crate::agent::primary::OnPeerLoss;
 use crate::agent::run::{PrimaryOptions, run};
 use crate::checkpoint::BackendSpec;
 use crate::compare::{Bypass, Policy};
+use crate::qmp::command::{self, Call};
 use anyhow::ensure;
 use clap::{Args, ValueEnum, value_parser};
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// Guard a guest: what it says leaves only when its replica has said the same
@@ -63,6 +65,47 @@ pub struct Primary {
     /// How checkpoints are asked for: log, exec:COMMAND or notify:ENDPOINT; may be given several times
     #[arg(long, value_name = "HOW", default_value = "log")]
     checkpoint: Vec<BackendSpec>,
+    /// The disk is replicated: PARENT:CHILD[:NODE], the child of a quorum to be removed before this side goes on alone
+    ///
+    /// Such as colo-disk0:children.1:colo-nbd0. NODE is the child's connection to the secondary; it is cut first, so that
+    /// writes that hang on it do not hold anything up. May be given several times.
+    #[arg(long, value_name = "CHILD", requires = "qmp")]
+    block_child: Vec<BlockChild>,
+}
+
+/// The secondary's part of a replicated disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct BlockChild {
+    parent: String,
+    child: String,
+    node: Option<String>,
+}
+
+impl FromStr for BlockChild {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts: Vec<&str> = text.split(':').collect();
+        match parts[..] {
+            [parent, child, ref node @ ..]
+                if node.len() <= 1 && parts.iter().all(|part| !part.is_empty()) =>
+            {
+                let node = node.first().map(|&node| node.to_owned());
+                Ok(Self { parent: parent.to_owned(), child: child.to_owned(), node })
+            }
+            _ => Err(format!(
+                "`{text}`: write PARENT:CHILD or PARENT:CHILD:NODE, such as colo-disk0:children.1:colo-nbd0"
+            )),
+        }
+    }
+}
+
+impl BlockChild {
+    /// What is said to QEMU to be rid of it.
+    fn calls(self) -> impl Iterator<Item = Call> {
+        let cut = self.node.map(|node| command::yank_block_node(&node).call);
+        cut.into_iter().chain([command::quorum_remove(&self.parent, &self.child).call])
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -106,7 +149,8 @@ impl Primary {
         };
         let release_on_exit = self.on_exit == Exit::Release;
         let primary = PrimaryOptions { policy, on_loss, release_on_exit, checkpoints: self.checkpoint };
-        run(self.common.options(Some(primary)))?;
+        let before = self.block_child.into_iter().flat_map(BlockChild::calls).collect();
+        run(self.common.options(Some(primary), before).map_err(anyhow::Error::msg)?)?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -2,6 +2,7 @@
 
 use super::common::Common;
 use crate::agent::run::run;
+use crate::qmp::command;
 use clap::Args;
 use std::process::ExitCode;
 
@@ -24,12 +25,16 @@ Exit status 0: stopped by SIGTERM or SIGINT. 1: it could not start, or lost an i
 pub struct Secondary {
     #[command(flatten)]
     common: Common,
+    /// The disk is replicated: QEMU's NBD server is stopped before this side goes on alone
+    #[arg(long, requires = "qmp")]
+    nbd: bool,
 }
 
 impl Secondary {
     /// Runs until SIGTERM or SIGINT.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        run(self.common.options(None))?;
+        let before = if self.nbd { vec![command::nbd_server_stop().call] } else { Vec::new() };
+        run(self.common.options(None, before).map_err(anyhow::Error::msg)?)?;
         Ok(ExitCode::SUCCESS)
     }
 }

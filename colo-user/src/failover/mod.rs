@@ -48,6 +48,7 @@ pub use secondary::Secondary;
 pub use watch::Watch;
 
 use crate::judge::Claimant;
+use crate::link::frame::ByeReason;
 use crate::mono::Mono;
 use crate::qmp::command::Call;
 use crate::qmp::{ColoMode, MigrationStatus, Snapshot};
@@ -244,6 +245,32 @@ pub enum Parting {
     Refused,
     /// For any other reason.
     Left,
+}
+
+impl From<ByeReason> for Parting {
+    fn from(reason: ByeReason) -> Self {
+        match reason {
+            ByeReason::Closed => Self::Closed,
+            ByeReason::VmGone => Self::VmGone,
+            ByeReason::TookOver => Self::TookOver,
+            ByeReason::Refused => Self::Refused,
+            ByeReason::Exit | ByeReason::Protocol | ByeReason::Stalled => Self::Left,
+        }
+    }
+}
+
+impl Parting {
+    /// What the peer is told, for the machine and for people.
+    #[must_use]
+    pub const fn bye(self) -> (ByeReason, &'static str) {
+        match self {
+            Self::Closed => (ByeReason::Closed, "the primary is closed, and all that it held is dropped"),
+            Self::VmGone => (ByeReason::VmGone, "the secondary's VM is gone or does not answer"),
+            Self::TookOver => (ByeReason::TookOver, "this side goes on alone"),
+            Self::Refused => (ByeReason::Refused, "the judge was asked in this term"),
+            Self::Left => (ByeReason::Exit, "not now"),
+        }
+    }
 }
 
 impl Loss {

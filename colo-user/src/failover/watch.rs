@@ -8,7 +8,7 @@
 //! ```
 //!
 //! An agent that did not run itself accuses nobody: if it was not called for as long as it should have been, the limit
-//! begins anew. The yank frees a QEMU whose main loop hangs in writing a checkpoint to a peer that is gone; without a dead
+//! begins anew. So it does with every frame that the guest says, on a host too busy for answers. The yank frees a QEMU whose main loop hangs in writing a checkpoint to a peer that is gone; without a dead
 //! peer a QEMU that does not answer for so long is as good as frozen.
 
 use crate::mono::Mono;
@@ -67,6 +67,11 @@ impl Watch {
             self.worst = self.worst.max(now.saturating_since(asked));
         }
         self.yanked = false;
+    }
+
+    /// The guest has said something: QEMU's loop carried it, however late it answers.
+    pub fn spoke(&mut self, now: Mono) {
+        self.asked = self.asked.map(|_| now);
     }
 
     /// Time passes; all answers that have come were told before. `stopped`: the guest stands still for a checkpoint.

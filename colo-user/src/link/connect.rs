@@ -147,8 +147,12 @@ impl Connector {
             match AsyncStream::connect(&self.endpoint, HELLO_TIME).await {
                 Ok(stream) => {
                     if self.greet(stream).await {
-                        pause = BACKOFF;
+                        let begun = tokio::time::Instant::now();
                         self.slot.freed.notified().await;
+                        // One that was closed at once says no more than one that was refused.
+                        if begun.elapsed() >= BACKOFF_MAX {
+                            pause = BACKOFF;
+                        }
                     }
                 }
                 Err(error) => debug!("{error}; next attempt in {pause:?}"),

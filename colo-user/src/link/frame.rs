@@ -20,7 +20,7 @@
 //! | 8 heartbeat | u64 sent, u64 echo, u64 frames, u64 lost | either |
 //! | 9 bye | u8 reason, text | either |
 //! | 10 ask | u8 reason | secondary |
-//! | 11 session | u64 epoch it starts in, u64 term | primary |
+//! | 11 session | u64 epoch it starts in, u64 term, u64 lease in milliseconds | primary |
 //! | 12 bases | u64 epoch that ends, then u8 length and base of each flow | primary |
 //!
 //! The version covers the hello and every body: a change to either is a new version. The security type says what
@@ -33,6 +33,7 @@ pub use hello::{Hello, HelloError};
 use crate::epoch::Epoch;
 use crate::translate::{Base, LearnedInitial};
 use std::fmt;
+use std::time::Duration;
 
 /// First bytes of a hello.
 pub const MAGIC: [u8; 8] = *b"COLOLINK";
@@ -232,6 +233,8 @@ pub enum Message<'a> {
         epoch: Epoch,
         /// Names the protection; 0 where no QEMU is followed.
         term: u64,
+        /// Output leaves the primary for this long after the last thing that the secondary confirms to have heard.
+        lease: Duration,
     },
     /// Translation that the state that ended `epoch` brings along; at most [`MAX_BASES`], more in further messages.
     Bases {
@@ -312,7 +315,9 @@ impl<'a> Message<'a> {
             Self::InputCut { epoch, first } => put(7, &[epoch.0, *first], &[]),
             Self::Heartbeat(h) => put(8, &[h.sent, h.echo, h.frames, h.lost], &[]),
             Self::Ask(reason) => put(10, &[], &[reason.code()]),
-            Self::Session { epoch, term } => put(11, &[epoch.0, *term], &[]),
+            Self::Session { epoch, term, lease } => {
+                put(11, &[epoch.0, *term, u64::try_from(lease.as_millis()).unwrap_or(u64::MAX)], &[]);
+            }
             Self::Bases { epoch, bases } => {
                 let mut bytes = Vec::with_capacity(bases.len() * (1 + Base::MAX_ENCODED));
                 for base in bases {
@@ -371,7 +376,7 @@ impl<'a> Message<'a> {
             8 => ("heartbeat", f.heartbeat().map(Self::Heartbeat)),
             9 => ("bye", f.bye()),
             10 => ("ask", f.u8().and_then(AskReason::of_code).map(Self::Ask)),
-            11 => ("session", f.epoch().zip(f.u64()).map(|(epoch, term)| Self::Session { epoch, term })),
+            11 => ("session", f.session()),
             12 => ("bases", f.epoch().zip(f.bases()).map(|(epoch, bases)| Self::Bases { epoch, bases })),
             got => return Err(MessageError::Kind { got }),
         };
@@ -424,6 +429,11 @@ impl<'a> Fields<'a> {
 
     fn heartbeat(&mut self) -> Option<Heartbeat> {
         Some(Heartbeat { sent: self.u64()?, echo: self.u64()?, frames: self.u64()?, lost: self.u64()? })
+    }
+
+    fn session(&mut self) -> Option<Message<'a>> {
+        let (epoch, term) = (self.epoch()?, self.u64()?);
+        Some(Message::Session { epoch, term, lease: Duration::from_millis(self.u64()?) })
     }
 
     fn bases(&mut self) -> Option<Vec<Base>> {

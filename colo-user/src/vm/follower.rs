@@ -64,6 +64,12 @@ impl Follower {
         }
     }
 
+    /// Whether the guest stands still, for all that is known.
+    #[must_use]
+    pub const fn stopped(&self) -> bool {
+        self.stop.is_some()
+    }
+
     /// A checkpoint is wanted. The one that runs satisfies it: all that was said so far was said before its STOP.
     pub fn want(&mut self) {
         if self.stop.is_none_or(|stop| !stop.copied) {

@@ -58,7 +58,7 @@ impl Default for Options {
             delay: Duration::from_secs(3600),
             disk: false,
             both: Vec::new(),
-            primary: ["--wait-min", "2000", "--wait-max", "4000"].map(str::to_owned).to_vec(),
+            primary: ["--wait-min", "500", "--wait-max", "3000"].map(str::to_owned).to_vec(),
         }
     }
 }
@@ -133,8 +133,6 @@ impl Protected {
     /// Waits until the agents have met, so that nothing is said between COLO and protection, enters COLO, and waits for
     /// protection.
     fn enter(&mut self, primary: Side, stop: &AtomicBool) -> Result<()> {
-        // A monitor has one client at a time.
-        self.monitors.clear();
         self.wait_for(primary, "the agents to meet", stop, |status| status.json()["reason"] == NOT_IN_COLO)?;
         let (from, to) = (vm(&self.pair, primary), vm(&self.pair, primary.other()));
         let followed = self.runtime.block_on(async {
@@ -241,7 +239,13 @@ impl Agent {
         let monitor = vm(pair, side).agent_monitor().to_string();
         let ends = [role.name(), "--guest", GUEST, "--uplink", UPLINK];
         let sockets = ["--peer", &peer, "--control", &shown, "--qmp", &monitor];
-        let mut arguments: Vec<String> = ends.iter().chain(&sockets).map(|word| (*word).to_owned()).collect();
+        // The directory is one that both hosts have.
+        let judge = format!("lock:{}", pair.path("").display());
+        let state = pair.path(&format!("{}.state", side.address())).display().to_string();
+        // Both VMs and all that loads them share a few processors.
+        let alone = ["--judge", &judge, "--pair", "lab", "--state", &state, "--vm-timeout", "5000"];
+        let words = ends.iter().chain(&sockets).chain(&alone);
+        let mut arguments: Vec<String> = words.map(|word| (*word).to_owned()).collect();
         arguments.extend_from_slice(&options.both);
         if role == Role::Primary {
             arguments.extend_from_slice(&options.primary);

@@ -5,10 +5,12 @@
 
 mod monitor;
 pub mod primary;
+pub mod seat;
 pub mod secondary;
 
 use crate::agent::status::Status;
 use crate::datapath::{Attached, Captured, Datapath, HoldBackend};
+use crate::judge::Answer;
 use crate::link::buffer::Outbox;
 use crate::link::connect::{Connected, Slot};
 use crate::link::frame::{ByeReason, Message};
@@ -33,6 +35,8 @@ const CAPTURE_BATCH: usize = 256;
 const LINK_READS: usize = 4;
 /// Least time between two looks at the data path's pressure.
 const LOOK: Duration = Duration::from_millis(100);
+/// Between two looks for connections that need no translation any more.
+const JANITOR: Duration = Duration::from_secs(1);
 /// How long an agent that ends waits for the uplink to take what was released.
 const EXIT_LIMIT: Duration = Duration::from_secs(2);
 
@@ -43,6 +47,8 @@ pub enum Command {
     Link(Connected),
     /// A checkpoint has come: begin the cut.
     Cut,
+    /// The judge's answer, in a term.
+    Judged(u64, Answer),
     /// Say how things stand.
     Status(oneshot::Sender<Status>),
     /// End in order.
@@ -113,6 +119,8 @@ pub struct Ends {
     pub port: Port,
     /// The monitor of the own QEMU, where it is followed.
     pub monitor: Option<Monitor>,
+    /// How long that QEMU may take to answer, and its guest to run again.
+    pub vm_limit: Duration,
 }
 
 /// The link while there is one.

@@ -1,14 +1,19 @@
 //! The packet thread's eye on its own QEMU: reads the monitor until it is empty and hands what it meant to the core.
 
+use crate::failover::takeover::Step;
+use crate::failover::watch::Do;
+use crate::failover::{Past, Trouble, Watch};
 use crate::link::frame::Role;
 use crate::mono::Mono;
+use crate::qmp::Failure;
 use crate::qmp::command::{self, Call};
 use crate::qmp::monitor::Heard;
 use crate::qmp::session::Ticket;
 use crate::qmp::{Monitor, Notice};
-use crate::vm::{Clocks, Follower, Moment, Question, Told};
+use crate::vm::{Clocks, Finding, Follower, Moment, Question, Told};
 use rustix::fd::BorrowedFd;
 use rustix::time::{ClockId, clock_gettime};
+use serde_json::Value;
 use std::collections::VecDeque;
 use std::time::Duration;
 use tracing::{info, warn};
@@ -23,11 +28,68 @@ pub(super) struct Eye {
     asked: Vec<(Ticket, Question)>,
     /// When the monitor was last known to be empty.
     last: Mono,
+    limit: Duration,
+    watch: Watch,
+    probe: Option<Ticket>,
+    /// Commands of a takeover on their way, and those that are over.
+    given: Vec<(Ticket, Step)>,
+    done: Vec<(Step, Result<Value, Failure>)>,
+    /// Where the VM was found, until somebody asks.
+    past: Option<Past>,
+    gone: bool,
 }
 
 impl Eye {
-    pub fn new(monitor: Monitor, side: Role) -> Self {
-        Self { monitor, vm: Follower::new(side), heard: Vec::new(), asked: Vec::new(), last: Mono::now() }
+    /// `limit` is how long QEMU may take to answer, and a guest to run again.
+    pub fn new(monitor: Monitor, side: Role, limit: Duration) -> Self {
+        Self {
+            monitor,
+            vm: Follower::new(side),
+            heard: Vec::new(),
+            asked: Vec::new(),
+            last: Mono::now(),
+            limit,
+            watch: Watch::new(limit),
+            probe: None,
+            given: Vec::new(),
+            done: Vec::new(),
+            past: None,
+            gone: false,
+        }
+    }
+
+    /// Gives a command of a takeover. How it ended comes by [`Self::take_done`].
+    pub fn give(&mut self, now: Mono, step: Step, call: Call) {
+        let ticket = self.monitor.give(now, call, &mut self.heard);
+        self.given.push((ticket, step));
+    }
+
+    /// The guest has said something.
+    pub fn spoke(&mut self, now: Mono) {
+        self.watch.spoke(now);
+    }
+
+    /// Commands of a takeover that are over.
+    pub fn take_done(&mut self) -> Vec<(Step, Result<Value, Failure>)> {
+        std::mem::take(&mut self.done)
+    }
+
+    /// Where the VM was found, once for each time that the monitor came.
+    pub const fn take_past(&mut self) -> Option<Past> {
+        self.past.take()
+    }
+
+    /// What is wrong with the VM, worst first.
+    pub fn trouble(&self, now: Mono) -> Option<Trouble> {
+        let found = self.vm.finding(now, self.limit);
+        match found {
+            _ if self.gone => Some(Trouble::Gone),
+            Some(Finding::Gone) => Some(Trouble::Gone),
+            _ if self.watch.frozen(now) => Some(Trouble::Frozen),
+            Some(Finding::LeftColo) => Some(Trouble::LeftColo),
+            Some(Finding::StuckStopped(_)) => Some(Trouble::Stuck),
+            Some(Finding::Unheard(_)) | None => None,
+        }
     }
 
     /// Reads until nothing is left and says what it meant. What the guest has said before this call is of the epoch that is
@@ -38,7 +100,20 @@ impl Eye {
         if !self.heard.is_empty() {
             self.take(now, told);
         }
-        let mut written = false;
+        let mut written = !self.given.is_empty();
+        match self.watch.tick(now, self.vm.stopped()) {
+            Some(Do::Ask) => {
+                let call = command::query_status().call;
+                self.probe = Some(self.monitor.give(now, call, &mut self.heard));
+                written = true;
+            }
+            Some(Do::Yank) => {
+                warn!("QEMU does not answer while its guest stands in a checkpoint: yanking the migration");
+                self.monitor.give(now, command::yank_migration().call, &mut self.heard);
+                written = true;
+            }
+            None => {}
+        }
         while let Some(question) = self.vm.next_question(now) {
             let ticket = self.monitor.give(now, call(question), &mut self.heard);
             self.asked.push((ticket, question));
@@ -55,7 +130,16 @@ impl Eye {
         let clocks = clocks();
         for heard in self.heard.drain(..) {
             match heard {
+                Heard::Reply { ticket, outcome } if self.probe == Some(ticket) => {
+                    if !matches!(outcome, Err(Failure::TimedOut { .. })) {
+                        self.watch.answered(now);
+                    }
+                }
                 Heard::Reply { ticket, outcome } => {
+                    if let Some(at) = self.given.iter().position(|(given, _)| *given == ticket) {
+                        self.done.push((self.given.remove(at).1, outcome));
+                        continue;
+                    }
                     if let Some(at) = self.asked.iter().position(|(asked, _)| *asked == ticket) {
                         let (_, question) = self.asked.swap_remove(at);
                         self.vm.answer(question, outcome);
@@ -66,10 +150,15 @@ impl Eye {
                         Notice::Event(event) => event.at.map(|at| clocks.mono(at)),
                         Notice::Down { reason } => {
                             warn!("monitor of QEMU: {reason}");
+                            self.watch.monitor(now, false);
+                            self.gone = true;
                             None
                         }
-                        Notice::Up { .. } => {
+                        Notice::Up { snapshot, .. } => {
                             info!("following QEMU at {}", self.monitor.endpoint());
+                            self.watch.monitor(now, true);
+                            self.past = Some(Past::of(snapshot));
+                            self.gone = false;
                             None
                         }
                         Notice::Lagged(_) => None,
@@ -92,12 +181,15 @@ impl Eye {
     }
 
     pub fn next_deadline(&self) -> Option<Mono> {
-        self.monitor.next_deadline().into_iter().chain(self.vm.next_deadline()).min()
+        let own = [self.vm.next_deadline(), self.watch.next_deadline()];
+        self.monitor.next_deadline().into_iter().chain(own.into_iter().flatten()).min()
     }
 
     /// Counters, by name.
     pub fn counters(&self) -> impl Iterator<Item = (String, u64)> {
-        self.vm.counters().map(|(name, n)| (name.to_owned(), n))
+        let worst = u64::try_from(self.watch.worst().as_millis()).unwrap_or(u64::MAX);
+        let own = [("vm_answer_ms_max", worst)];
+        self.vm.counters().chain(own).map(|(name, n)| (name.to_owned(), n))
     }
 }
 

@@ -5,19 +5,23 @@
 //! empty between taking frames or messages and deciding them. The clock comes before the messages: a thread that was off its
 //! processor for too long must find its peer silent before it believes what waited in the socket.
 
+mod failing;
+
 use super::monitor::Eye;
+use super::seat::{Failover, Seat};
 use super::{
-    Command, EXIT_LIMIT, Ends, Flushed, LINK_READS, LOOK, Peer, Port, Reading, all_counters, runs, take,
-    timeout, words,
+    Command, EXIT_LIMIT, Ends, Flushed, JANITOR, LINK_READS, LOOK, Peer, Port, Reading, all_counters, runs,
+    take, timeout, words,
 };
 use crate::agent::place::Place;
 use crate::agent::primary::{Effect, Losses, Primary};
 use crate::agent::protection::{Protection, Reason};
-use crate::agent::status::{Checkpoints, Status};
+use crate::agent::status::{Checkpoints, Standing, Status};
 use crate::agent::times::Times;
 use crate::checkpoint::Signals;
 use crate::compare::Token;
 use crate::datapath::{Captured, Datapath, FrameId, MIRROR_BATCH, Mode};
+use crate::failover;
 use crate::link::connect::Connected;
 use crate::link::frame::Role;
 use crate::link::stream::Link;
@@ -54,6 +58,25 @@ pub struct PrimaryThread {
     last_look: Mono,
     losses: Losses,
     told: Protection,
+    /// Who may go on alone, where the own QEMU is followed.
+    seat: Option<Seat<failover::Primary>>,
+    gate: Gate,
+    /// What the core has let out since the gate was closed, in order.
+    gated: VecDeque<Effect>,
+    /// Programs of an agent before this one go on in the mode that it left until the VM is known.
+    adopted: bool,
+    last_janitor: Mono,
+}
+
+/// What becomes of what the core lets out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gate {
+    /// It leaves.
+    Open,
+    /// It is kept, in order.
+    Held,
+    /// It is dropped, for good.
+    Shut,
 }
 
 impl PrimaryThread {
@@ -65,15 +88,17 @@ impl PrimaryThread {
         ends: Ends,
         signals: Signals,
         release_on_exit: bool,
+        failover: Option<Failover>,
     ) -> Self {
         let told = core.protection();
+        let adopted = datapath.is_adopted();
         Self {
             datapath,
             core,
             peer: Peer { link: None, slot: ends.slot, name: ends.peer },
             port: ends.port,
             signals,
-            eye: ends.monitor.map(|monitor| Eye::new(monitor, Role::Primary)),
+            eye: ends.monitor.map(|monitor| Eye::new(monitor, Role::Primary, ends.vm_limit)),
             told_by_vm: VecDeque::new(),
             dropped: 0,
             taken: VecDeque::new(),
@@ -84,6 +109,11 @@ impl PrimaryThread {
             last_look: Mono::ZERO,
             losses: Losses::default(),
             told,
+            seat: failover.map(Failover::primary),
+            gate: Gate::Open,
+            gated: VecDeque::new(),
+            adopted,
+            last_janitor: Mono::ZERO,
         }
     }
 
@@ -94,9 +124,15 @@ impl PrimaryThread {
     pub fn run(mut self) -> io::Result<()> {
         loop {
             let now = Mono::now();
+            // Before anything that came meanwhile is believed.
+            if self.core.overdue(now) {
+                self.core.lost(now, Reason::PeerSilent, &mut self.effects);
+            }
+            self.fail_over(now)?;
             while let Some(command) = self.port.next() {
                 match command {
-                    Command::Link(connected) => self.connect(now, connected),
+                    Command::Link(connected) => self.connect(now, connected)?,
+                    Command::Judged(term, answer) => self.judged(now, term, &answer)?,
                     Command::Cut => self.cut(now)?,
                     Command::Status(reply) => {
                         // Whoever asked may have left.
@@ -120,7 +156,12 @@ impl PrimaryThread {
                 self.losses.mirrored = p.mirror_lost;
                 self.losses.scarce = p.scarce;
                 self.core.losses(now, self.losses, &mut self.effects);
+                if now.saturating_since(self.last_janitor) >= JANITOR {
+                    self.last_janitor = now;
+                    self.datapath.forget_closed(now).map_err(io::Error::other)?;
+                }
             }
+            self.fail_over(now)?;
             self.apply();
             self.datapath.flush()?;
             match self.peer.flush() {
@@ -136,15 +177,22 @@ impl PrimaryThread {
             let eye = self.eye.as_ref();
             let deadline =
                 self.core.next_deadline().into_iter().chain(eye.and_then(Eye::next_deadline)).min();
+            let seat = self.seat.as_ref().and_then(|seat| seat.machine.next_deadline());
+            let deadline = deadline.into_iter().chain(seat).min();
             let timeout = timeout(busy, Mono::now(), deadline);
             self.peer.wait(&mut self.datapath, &self.port, eye, timeout)?;
         }
     }
 
-    fn connect(&mut self, now: Mono, connected: Connected) {
-        let mut link = Link::new(connected.stream, connected.hello);
-        self.core.connected(now, link.outbox());
-        self.peer.link = Some(link);
+    fn connect(&mut self, now: Mono, connected: Connected) -> io::Result<()> {
+        self.peer.link = Some(Link::new(connected.stream, connected.hello));
+        if !self.offers(now)? {
+            return Ok(());
+        }
+        if let Some(link) = &mut self.peer.link {
+            self.core.connected(now, link.outbox());
+        }
+        Ok(())
     }
 
     /// Hands copies of input to the link; true if there may be more.
@@ -158,7 +206,11 @@ impl PrimaryThread {
 
     /// Hands guest output to the comparator, each frame in its epoch; true if there may be more.
     fn captured(&mut self, now: Mono) -> io::Result<bool> {
+        let before = self.taken.len();
         let more = take(&mut self.datapath, &mut self.taken);
+        if let Some(eye) = self.eye.as_mut().filter(|_| self.taken.len() > before) {
+            eye.spoke(now);
+        }
         self.look(now)?;
         loop {
             while let Some(captured) = self.taken.front().copied() {
@@ -189,6 +241,7 @@ impl PrimaryThread {
                 self.core.told(now, told, self.peer.outbox());
                 continue;
             };
+            self.cuts();
             while self.mirrored(now) {}
             let read = self.datapath.input_read()?;
             let Some(eye) = &mut self.eye else { return Ok(()) };
@@ -196,7 +249,8 @@ impl PrimaryThread {
             eye.look(&mut self.told_by_vm);
             let dropped = std::mem::replace(&mut self.dropped, read.dropped);
             let exact = !runs(&self.told_by_vm) && read.dropped == dropped;
-            self.core.copied(entry, (read.first, exact), Vec::new(), self.peer.outbox());
+            let bases = self.datapath.translations().map_err(io::Error::other)?;
+            self.core.copied(entry, (read.first, exact), bases, self.peer.outbox());
         }
         self.core.settle_session(now, self.peer.outbox());
         Ok(())
@@ -260,7 +314,14 @@ impl PrimaryThread {
         let now = Mono::now();
         let mut effects = std::mem::take(&mut self.effects);
         for effect in effects.drain(..) {
+            let leaves = matches!(effect, Effect::Window(..) | Effect::Release(_) | Effect::Emit(_));
             match effect {
+                effect if leaves && self.gate == Gate::Held => self.gated.push_back(effect),
+                Effect::Emit(_) | Effect::Window(..) if self.gate == Gate::Shut => {}
+                Effect::Release(token) if self.gate == Gate::Shut => {
+                    let (id, _) = self.unpark(token);
+                    self.datapath.discard(id);
+                }
                 Effect::Window(token, window) => {
                     if let Some((id, _)) = self.parked.get(place(token)) {
                         self.datapath.set_window(*id, window);
@@ -330,16 +391,25 @@ impl PrimaryThread {
             counters: all_counters(&mut self.datapath, counters, self.peer.slot.refused()),
             checkpoints: Checkpoints { asked: by.values().sum(), by },
             divergences: self.core.divergences().cloned().collect(),
+            failover: self
+                .seat
+                .as_ref()
+                .map(|seat| Standing::new(seat.machine.standing(), seat.machine.why(), seat.machine.term())),
         }
     }
 
     fn exit(mut self, now: Mono) -> io::Result<()> {
         let held = self.core.held();
-        self.core.exit(now, self.release_on_exit, &mut self.effects);
+        let release = self.release_on_exit && self.may_release();
+        self.core.exit(now, release, &mut self.effects);
+        if self.gate == Gate::Held {
+            self.gate = Gate::Shut;
+            self.effects.splice(0..0, std::mem::take(&mut self.gated));
+        }
         self.apply();
         self.datapath.flush()?;
         // What the guest says from here on goes straight through, behind what was held, until the programs are off.
-        if self.release_on_exit {
+        if release {
             self.datapath.set_mode(Mode::Pass).map_err(io::Error::other)?;
         }
         let mut late = 0;
@@ -347,7 +417,7 @@ impl PrimaryThread {
         loop {
             while let Some(captured) = self.taken.pop_front().or_else(|| self.datapath.next_captured()) {
                 late += 1;
-                if self.release_on_exit {
+                if release {
                     self.datapath.release(captured.id);
                 } else {
                     self.datapath.discard(captured.id);
@@ -365,9 +435,9 @@ impl PrimaryThread {
                 Some(std::time::Duration::from_millis(1)),
             )?;
         }
-        let done = if self.release_on_exit { "released in order" } else { "dropped" };
+        let done = if release { "released in order" } else { "dropped" };
         info!("exiting: {held} frames held and {late} captured since were {done}");
-        self.datapath.detach()
+        if self.stays() { self.datapath.leave() } else { self.datapath.detach() }
     }
 }
 

@@ -4,17 +4,22 @@
 //! it, and one flush of the link. As in [`super::primary`] the own QEMU's monitor is read between taking frames and
 //! deciding them.
 
+mod failing;
+
 use super::monitor::Eye;
+use super::seat::{Failover, Seat};
 use super::{
-    CAPTURE_BATCH, Command, Ends, Flushed, LINK_READS, LOOK, Peer, Port, Reading, all_counters, runs, take,
-    timeout, words,
+    CAPTURE_BATCH, Command, Ends, Flushed, JANITOR, LINK_READS, LOOK, Peer, Port, Reading, all_counters,
+    runs, take, timeout, words,
 };
 use crate::agent::place::Place;
 use crate::agent::protection::{Protection, Reason};
 use crate::agent::secondary::{Effect, Injection, Secondary};
-use crate::agent::status::{Checkpoints, Status};
+use crate::agent::status::{Checkpoints, Standing, Status};
 use crate::agent::times::Summary;
+use crate::announce::Addresses;
 use crate::datapath::{Captured, Datapath, Injected};
+use crate::failover;
 use crate::link::buffer::Outbox;
 use crate::link::connect::Connected;
 use crate::link::frame::Role;
@@ -46,24 +51,39 @@ pub struct SecondaryThread {
     effects: Vec<Effect>,
     last_look: Mono,
     told: Protection,
+    /// Who may go on alone, where the own QEMU is followed.
+    seat: Option<Seat<failover::Secondary>>,
+    /// The guest's, to be announced after a takeover.
+    addresses: Addresses,
+    /// When they are announced once more.
+    announce: Option<Mono>,
+    /// Programs of an agent before this one go on in the mode that it left until the VM is known.
+    adopted: bool,
+    last_janitor: Mono,
 }
 
 impl SecondaryThread {
     /// Joins the parts; nothing runs yet.
     #[must_use]
-    pub fn new(datapath: Datapath, core: Secondary, ends: Ends) -> Self {
+    pub fn new(datapath: Datapath, core: Secondary, ends: Ends, failover: Option<Failover>) -> Self {
         let told = core.protection();
+        let adopted = datapath.is_adopted();
         Self {
             datapath,
             core,
             peer: Peer { link: None, slot: ends.slot, name: ends.peer },
             port: ends.port,
-            eye: ends.monitor.map(|monitor| Eye::new(monitor, Role::Secondary)),
+            eye: ends.monitor.map(|monitor| Eye::new(monitor, Role::Secondary, ends.vm_limit)),
             told_by_vm: VecDeque::new(),
             taken: VecDeque::new(),
             effects: Vec::new(),
             last_look: Mono::ZERO,
             told,
+            seat: failover.map(Failover::secondary),
+            addresses: Addresses::default(),
+            announce: None,
+            adopted,
+            last_janitor: Mono::ZERO,
         }
     }
 
@@ -76,7 +96,8 @@ impl SecondaryThread {
             let now = Mono::now();
             while let Some(command) = self.port.next() {
                 match command {
-                    Command::Link(connected) => self.connect(now, connected),
+                    Command::Link(connected) => self.connect(now, connected)?,
+                    Command::Judged(term, answer) => self.judged(now, term, &answer)?,
                     // Cuts come from the primary, through the link.
                     Command::Cut => {}
                     Command::Status(reply) => {
@@ -88,7 +109,9 @@ impl SecondaryThread {
             }
             let mut busy = self.captured(now)?;
             self.core.tick(now, self.peer.outbox(), &mut self.effects);
-            busy |= self.messages();
+            self.fail_over(now)?;
+            busy |= self.messages()?;
+            self.fail_over(now)?;
             let more = self.inject(now)?;
             busy |= more == More::Now;
             // An input cut may have come for a state that is loaded already.
@@ -96,6 +119,10 @@ impl SecondaryThread {
             if now.saturating_since(self.last_look) >= LOOK {
                 self.last_look = now;
                 self.core.losses(self.datapath.pressure().lost);
+                if now.saturating_since(self.last_janitor) >= JANITOR {
+                    self.last_janitor = now;
+                    self.datapath.forget_closed(now).map_err(io::Error::other)?;
+                }
             }
             self.apply();
             self.datapath.flush()?;
@@ -110,6 +137,8 @@ impl SecondaryThread {
             let eye = self.eye.as_ref();
             let mut deadline =
                 self.core.next_deadline().into_iter().chain(eye.and_then(Eye::next_deadline)).min();
+            let seat = self.seat.as_ref().and_then(|seat| seat.machine.next_deadline());
+            deadline = deadline.into_iter().chain(seat).chain(self.announce).min();
             if more == More::Later {
                 let again = now + CREDIT_PAUSE;
                 deadline = Some(deadline.map_or(again, |at| at.min(again)));
@@ -118,14 +147,21 @@ impl SecondaryThread {
         }
     }
 
-    fn connect(&mut self, now: Mono, connected: Connected) {
-        self.core.connected(now);
+    fn connect(&mut self, now: Mono, connected: Connected) -> io::Result<()> {
         self.peer.link = Some(Link::new(connected.stream, connected.hello));
+        if self.takes_part(now)? {
+            self.core.connected(now);
+        }
+        Ok(())
     }
 
     /// Sends guest output, each frame in its epoch; true if there may be more.
     fn captured(&mut self, now: Mono) -> io::Result<bool> {
+        let before = self.taken.len();
         let more = take(&mut self.datapath, &mut self.taken);
+        if let Some(eye) = self.eye.as_mut().filter(|_| self.taken.len() > before) {
+            eye.spoke(now);
+        }
         self.look(now)?;
         loop {
             while let Some(captured) = self.taken.front().copied() {
@@ -134,6 +170,7 @@ impl SecondaryThread {
                     Place::Drop => self.core.unsure(),
                     Place::Now => {
                         let frame = self.datapath.frame_mut(captured.id);
+                        self.addresses.said(frame);
                         self.core.captured(now, frame, self.peer.outbox());
                     }
                 }
@@ -167,24 +204,25 @@ impl SecondaryThread {
     }
 
     /// Takes the peer's messages; true if there may be more.
-    fn messages(&mut self) -> bool {
-        let Some(link) = &mut self.peer.link else { return false };
+    fn messages(&mut self) -> io::Result<bool> {
         for _ in 0..LINK_READS {
+            let Some(link) = &mut self.peer.link else { return Ok(false) };
             let reading = Peer::read(link, "primary");
             let now = Mono::now();
             match reading {
                 Reading::Some if self.core.overdue(now) => {
                     self.core.lost(Reason::PeerSilent, &mut self.effects);
-                    return false;
+                    return Ok(false);
                 }
                 Reading::Some => {}
-                Reading::Empty => return false,
+                Reading::Empty => return Ok(false),
                 Reading::Lost => {
                     self.core.lost(Reason::PeerLost, &mut self.effects);
-                    return false;
+                    return Ok(false);
                 }
             }
             loop {
+                let Some(link) = &mut self.peer.link else { return Ok(false) };
                 let refused = match link.next_message() {
                     Ok(None) => break,
                     Ok(Some((message, outbox))) => {
@@ -201,14 +239,19 @@ impl SecondaryThread {
                 if let Err(refused) = refused {
                     warn!("link: {refused}");
                     self.core.lost(Reason::ProtocolBroken, &mut self.effects);
-                    return false;
+                    return Ok(false);
                 }
                 if matches!(self.effects.last(), Some(Effect::CloseLink(_))) {
-                    return false;
+                    return Ok(false);
+                }
+                if let Some((term, lease)) = self.core.take_offer()
+                    && !self.joins(now, term, lease)?
+                {
+                    return Ok(false);
                 }
             }
         }
-        true
+        Ok(true)
     }
 
     fn inject(&mut self, now: Mono) -> io::Result<More> {
@@ -273,11 +316,18 @@ impl SecondaryThread {
             pauses: Summary::default(),
             counters: all_counters(
                 &mut self.datapath,
-                self.core.counters().chain(self.eye.iter().flat_map(Eye::counters)),
+                self.core
+                    .counters()
+                    .chain(self.eye.iter().flat_map(Eye::counters))
+                    .chain([("addresses_refused".to_owned(), self.addresses.refused())]),
                 self.peer.slot.refused(),
             ),
             checkpoints: Checkpoints::default(),
             divergences: Vec::new(),
+            failover: self
+                .seat
+                .as_ref()
+                .map(|seat| Standing::new(seat.machine.standing(), seat.machine.why(), seat.machine.term())),
         }
     }
 
@@ -285,7 +335,7 @@ impl SecondaryThread {
         self.core.lost(Reason::Exiting, &mut self.effects);
         self.apply();
         info!("exiting: {} frames of input were not injected", self.core.waiting());
-        self.datapath.detach()
+        if self.is_service() { self.datapath.leave() } else { self.datapath.detach() }
     }
 }
 

@@ -85,6 +85,11 @@ impl Following {
         self.covered
     }
 
+    /// Whether the secondary has answered the session.
+    pub const fn is_ready(&self) -> bool {
+        self.ready
+    }
+
     /// The cut that comes to its end next.
     pub fn cut(&self) -> Option<&Cut> {
         self.cuts.front()
@@ -136,6 +141,13 @@ impl Primary {
     #[must_use]
     pub fn term(&self) -> u64 {
         self.following.as_ref().map_or(0, |following| following.term)
+    }
+
+    /// The next session is of this protection.
+    pub fn set_term(&mut self, term: u64) {
+        if let Some(following) = &mut self.following {
+            following.term = term;
+        }
     }
 
     /// Whether what the secondary says counts.
@@ -256,7 +268,7 @@ impl Primary {
             }
             None => 0,
         };
-        outbox.push(&Message::Session { epoch: self.epochs.epoch(), term });
+        outbox.push(&Message::Session { epoch: self.epochs.epoch(), term, lease: self.peer_limit });
     }
 
     /// Begins the session anew, over the same link, as soon as the guest runs.

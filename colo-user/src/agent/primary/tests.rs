@@ -149,7 +149,7 @@ fn what_a_secondary_cannot_say_is_refused() {
         Message::InputCut { epoch, first: 0 },
         Message::End(epoch),
         Message::Begin(epoch.next()),
-        Message::Session { epoch, term: 0 },
+        Message::Session { epoch, term: 0, lease: Duration::from_secs(5) },
         Message::Bases { epoch, bases: vec![] },
         Message::Output { epoch: epoch.next(), frame: b"x" },
     ] {

@@ -318,6 +318,7 @@ impl Secondary {
             self.queue.push_front(input);
         }
         self.forget_translation(now, cut.bases);
+        self.unreleased.clear();
         let (ended, begun) = self.epochs.load(cut.first);
         if let Some(outbox) = outbox {
             outbox.push(&Message::End(ended));
@@ -337,11 +338,13 @@ impl Secondary {
             let bases = loading.cuts.pop_front().map(|cut| cut.bases).unwrap_or_default();
             loading.loads.clear();
             self.forget_translation(now, bases);
+            self.unreleased.clear();
         }
         let Some(loading) = &mut self.loading else { return };
         loading.loads.clear();
         loading.cuts.clear();
         self.translator.take_over(now);
+        self.unreleased.take_over();
     }
 }
 

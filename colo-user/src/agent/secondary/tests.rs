@@ -31,7 +31,7 @@ impl Rig {
     pub fn meet(&mut self) {
         self.core.connected(self.now);
         self.hear(&Message::Heartbeat(Heartbeat { sent: 1, echo: 0, frames: 0, lost: 0 })).unwrap();
-        self.hear(&Message::Session { epoch: Epoch(5), term: 0 }).unwrap();
+        self.hear(&Message::Session { epoch: Epoch(5), term: 0, lease: Duration::from_secs(5) }).unwrap();
         assert_eq!(self.core.protection(), Protection::Not(Reason::Syncing), "not answered yet");
         let answer = Heartbeat { sent: 2, echo: self.now.as_nanos(), frames: 0, lost: 0 };
         self.hear(&Message::Heartbeat(answer)).unwrap();

@@ -62,6 +62,15 @@ fn an_agent_that_slept_accuses_nobody() {
 }
 
 #[test]
+fn a_guest_that_speaks_is_not_frozen() {
+    let mut watch = Watch::new(LIMIT);
+    watch.monitor(at(0), true);
+    assert_eq!(watch.tick(at(0), false), Some(Do::Ask));
+    watch.spoke(at(1900));
+    assert!(!watch.frozen(at(3899)) && watch.frozen(at(3900)));
+}
+
+#[test]
 fn a_monitor_that_is_lost_is_not_asked() {
     let mut watch = Watch::new(LIMIT);
     watch.monitor(at(0), true);

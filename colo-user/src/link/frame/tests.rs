@@ -84,7 +84,7 @@ fn messages() -> Vec<Message<'static>> {
         Message::Ask(AskReason::TranslationFull),
         Message::Ask(AskReason::CaptureLost),
         Message::Ask(AskReason::EpochsInDoubt),
-        Message::Session { epoch, term: 99 },
+        Message::Session { epoch, term: 99, lease: Duration::from_millis(1500) },
         Message::Bases { epoch, bases: vec![] },
         Message::Bases { epoch, bases: vec![base(Some(7)), base(None)] },
         Message::Bye { reason: ByeReason::TookOver, text: "" },

@@ -3,6 +3,7 @@ use crate::agent::secondary::Injection;
 use crate::agent::secondary::tests::Rig;
 use crate::link::frame::Heartbeat;
 use crate::vm::Moment;
+use std::time::Duration;
 
 fn at(millis: u64) -> Mono {
     Mono::from_millis(millis)
@@ -148,7 +149,7 @@ fn a_checkpoint_behind_a_doubtful_resume_counts_anew() {
 fn a_session_is_answered_once_the_guest_stands_in_no_checkpoint() {
     let mut rig = in_colo();
     rig.told(Told::Stopped, 0);
-    rig.hear(&Message::Session { epoch: Epoch(9), term: 1 }).unwrap();
+    rig.hear(&Message::Session { epoch: Epoch(9), term: 1, lease: Duration::from_secs(5) }).unwrap();
     assert_eq!(rig.said(), [""; 0]);
     rig.told(Told::Ran(silence()), 0);
     assert_eq!(rig.said(), ["Begin(Epoch(9))"]);

@@ -1,0 +1,158 @@
+//! The primary's packet thread and its failover machine: what happened goes in, orders are carried out.
+//!
+//! The machine is asked at the beginning of a turn, before anything that came meanwhile is believed, and once more before
+//! anything leaves. Between them the core may decide what it likes: it leaves through the gate.
+
+use super::{Gate, PrimaryThread};
+use crate::agent::packet::seat::{Seat, random};
+use crate::datapath::Mode;
+use crate::failover::{self, Order, Past, Standing};
+use crate::judge::Answer;
+use crate::mono::Mono;
+use std::io;
+use tracing::warn;
+
+impl PrimaryThread {
+    /// Tells the machine what has happened and does what it says.
+    pub(super) fn fail_over(&mut self, now: Mono) -> io::Result<()> {
+        self.joins();
+        let (Some(seat), Some(eye)) = (&mut self.seat, &mut self.eye) else { return Ok(()) };
+        let (machine, orders) = (&mut seat.machine, &mut seat.orders);
+        let past = eye.take_past();
+        if let Some(past) = past {
+            machine.placed(now, past, orders);
+        }
+        if let Some(trouble) = eye.trouble(now) {
+            machine.trouble(now, trouble, orders);
+        }
+        if let Some(loss) = self.core.take_loss() {
+            seat.joined = false;
+            machine.lost(now, loss, orders);
+        }
+        let commits = self.core.commits();
+        if std::mem::replace(&mut seat.commits, commits) != commits {
+            machine.owned(orders);
+        }
+        for (step, outcome) in eye.take_done() {
+            machine.done(now, step, &outcome, orders);
+        }
+        machine.tick(now, orders);
+        if past.is_some() && std::mem::take(&mut self.adopted) && machine.standing() != Standing::Alone {
+            self.datapath.set_mode(Mode::Protect).map_err(io::Error::other)?;
+            if past == Some(Past::Fresh) {
+                self.datapath.set_translations([]).map_err(io::Error::other)?;
+            }
+        }
+        self.obey(now)
+    }
+
+    /// Whether what is held may leave when the agent ends: nobody else could go on with what the guest said before.
+    pub(super) fn may_release(&self) -> bool {
+        self.seat.as_ref().is_none_or(|seat| {
+            matches!(seat.machine.standing(), Standing::Passing | Standing::Alone) && self.gate == Gate::Open
+        })
+    }
+
+    /// Whether the guest goes on through the kernel, or its translation is kept for the next agent, when this one ends.
+    pub(super) fn stays(&self) -> bool {
+        self.seat.as_ref().is_some_and(|seat| seat.machine.standing() != Standing::Passing)
+    }
+
+    /// The judge has answered.
+    pub(super) fn judged(&mut self, now: Mono, term: u64, answer: &Answer) -> io::Result<()> {
+        let Some(seat) = &mut self.seat else { return Ok(()) };
+        tracing::info!("the judge answers for term {term:016x}: {answer:?}");
+        seat.machine.answer(now, term, answer, &mut seat.orders);
+        self.obey(now)
+    }
+
+    /// A link is there: whether a session is to be begun over it.
+    pub(super) fn offers(&mut self, now: Mono) -> io::Result<bool> {
+        let Some(seat) = &mut self.seat else { return Ok(true) };
+        seat.joined = false;
+        let fresh = u64::from_ne_bytes(random()?);
+        let term = seat.machine.session(fresh, &mut seat.orders);
+        if let Some(term) = term {
+            self.core.set_term(term);
+        }
+        self.obey(now)?;
+        self.apply();
+        Ok(term.is_some())
+    }
+
+    /// The guest was copied: from here on the secondary may own what it said.
+    pub(super) fn cuts(&mut self) {
+        self.joins();
+        if let Some(seat) = &mut self.seat {
+            seat.machine.cut(&mut seat.orders);
+            // Known after a restart before the secondary hears of the cut.
+            seat.remember_now();
+        }
+    }
+
+    fn joins(&mut self) {
+        let joined = self.core.joined();
+        let Some(seat) = &mut self.seat else { return };
+        if joined && !std::mem::replace(&mut seat.joined, joined) {
+            seat.machine.in_sync(&mut seat.orders);
+        }
+    }
+
+    fn obey(&mut self, now: Mono) -> io::Result<()> {
+        let Some(mut seat) = self.seat.take() else { return Ok(()) };
+        let done = self.carry_out(now, &mut seat);
+        seat.tell((seat.machine.standing(), seat.machine.why()));
+        self.seat = Some(seat);
+        done
+    }
+
+    fn carry_out(&mut self, now: Mono, seat: &mut Seat<failover::Primary>) -> io::Result<()> {
+        for order in std::mem::take(&mut seat.orders) {
+            match order {
+                Order::Hold if self.gate == Gate::Open => self.gate = Gate::Held,
+                Order::Hold => {}
+                Order::Resume => self.open(),
+                Order::Shut => {
+                    self.gate = Gate::Shut;
+                    self.effects.splice(0..0, self.gated.drain(..));
+                    self.core.drop_all(now, &mut self.effects);
+                    self.datapath.set_mode(Mode::Closed).map_err(io::Error::other)?;
+                    self.apply();
+                    // Whatever left before has left by the time that anybody hears of it.
+                    self.datapath.flush()?;
+                }
+                Order::Open => {
+                    self.open();
+                    self.core.go_on_alone(now, &mut self.effects);
+                    self.apply();
+                    self.datapath.flush()?;
+                    self.datapath.set_mode(Mode::Pass).map_err(io::Error::other)?;
+                    if let Err(error) = self.datapath.pin() {
+                        warn!("the guest speaks for as long as this agent runs: {error}");
+                    }
+                }
+                Order::Guard => self.datapath.set_mode(Mode::Protect).map_err(io::Error::other)?,
+                Order::Ask { term, claimant } => seat.ask(term, claimant),
+                Order::Command(step, call) => {
+                    if let Some(eye) = &mut self.eye {
+                        eye.give(now, step, call);
+                    }
+                }
+                Order::Bye(parting) => {
+                    let (reason, text) = parting.bye();
+                    self.core.part(now, reason, text, &mut self.effects);
+                }
+                Order::Remember(memory) => seat.remember(&memory),
+                Order::TakeOver => tracing::error!("a primary does not take over"),
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&mut self) {
+        if self.gate == Gate::Held {
+            self.gate = Gate::Open;
+            self.effects.splice(0..0, self.gated.drain(..));
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! A failover machine's place in a packet thread: what it is told once, and what carries its questions out.
+
+use super::{Command, Handle};
+use crate::agent::run::Alone;
+use crate::failover::{Config, Memory, Order, Primary, Secondary, Standing, Why};
+use crate::judge::{Claim, Claimant, Judge, Pair};
+use crate::link::frame::Role;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tracing::{info, warn};
+
+/// How an agent that follows its QEMU may go on alone.
+#[derive(Debug)]
+struct Right {
+    /// Whom it asks; nobody, and it never goes on alone.
+    judge: Option<Judge>,
+    /// The pair's name to the judge.
+    pair: Pair,
+    /// Where it keeps what its next start must know.
+    file: PathBuf,
+}
+
+impl Right {
+    /// What an agent before this one kept.
+    fn recall(&self) -> Option<Memory> {
+        let text = match fs::read_to_string(&self.file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                warn!(
+                    "{}: {error}: what an agent before this one was told is not known",
+                    self.file.display()
+                );
+                return None;
+            }
+        };
+        text.parse().inspect_err(|error| warn!("{}: {error}", self.file.display())).ok()
+    }
+}
+
+/// Everything that a machine is made of, before it is known which.
+pub struct Failover {
+    config: Config,
+    claimant: Claimant,
+    right: Right,
+}
+
+impl Failover {
+    /// Starts the judge on the current runtime; its answers go to `agent`.
+    ///
+    /// # Errors
+    /// No randomness is to be had.
+    pub fn new(alone: Alone, lease: Duration, vm_limit: Duration, agent: Handle) -> io::Result<Self> {
+        let config = Config { judged: alone.judge.is_some(), vm_limit, lease, before: alone.before };
+        let answered = move |term, answer| {
+            if !agent.send(Command::Judged(term, answer)) {
+                warn!("the judge answered after the end of the packet thread");
+            }
+        };
+        let judge = alone.judge.map(|judge| Judge::start(judge, answered));
+        let right = Right { judge, pair: alone.pair, file: alone.state };
+        Ok(Self { config, claimant: Claimant(random()?), right })
+    }
+
+    pub(super) fn primary(self) -> Seat<Primary> {
+        let mut orders = Vec::new();
+        let machine = Primary::new(self.config, self.claimant, self.right.recall(), &mut orders);
+        Seat::new(machine, Role::Primary, self.right, orders)
+    }
+
+    pub(super) fn secondary(self) -> Seat<Secondary> {
+        let machine = Secondary::new(self.config, self.claimant, self.right.recall());
+        Seat::new(machine, Role::Secondary, self.right, Vec::new())
+    }
+}
+
+/// See the module.
+pub(super) struct Seat<M> {
+    pub machine: M,
+    /// Not carried out yet.
+    pub orders: Vec<Order>,
+    /// The peer has answered in this session.
+    pub joined: bool,
+    /// Epochs that the secondary owns, when last looked.
+    pub commits: u64,
+    right: Right,
+    role: Role,
+    told: (Standing, Why),
+}
+
+impl<M> Seat<M> {
+    fn new(machine: M, role: Role, right: Right, orders: Vec<Order>) -> Self {
+        let told = (Standing::Closed, Why::Unknown);
+        Self { machine, orders, joined: false, commits: 0, right, role, told }
+    }
+
+    pub fn ask(&self, term: u64, claimant: Claimant) {
+        let Some(judge) = &self.right.judge else { return };
+        info!("asking the judge for term {term:016x} as {claimant}");
+        judge.ask(Claim { pair: self.right.pair.clone(), term, role: self.role, claimant });
+    }
+
+    /// Keeps it before anything else is done.
+    pub fn remember(&self, memory: &Memory) {
+        let file = &self.right.file;
+        if let Err(error) = keep(file, memory) {
+            warn!(
+                "{}: {error}: an agent started after this one will not know where this one stood",
+                file.display()
+            );
+        }
+    }
+
+    /// Keeps what was ordered to be kept, at once.
+    pub fn remember_now(&mut self) {
+        let mut orders = std::mem::take(&mut self.orders);
+        orders.retain(|order| match order {
+            Order::Remember(memory) => {
+                self.remember(memory);
+                false
+            }
+            _ => true,
+        });
+        self.orders = orders;
+    }
+
+    /// Logs a change.
+    pub fn tell(&mut self, now: (Standing, Why)) {
+        if std::mem::replace(&mut self.told, now) == now {
+            return;
+        }
+        let (standing, why) = now;
+        match standing {
+            Standing::Passing | Standing::Protected => info!("{standing} ({why})"),
+            _ => warn!("{standing} ({why})"),
+        }
+    }
+}
+
+fn keep(file: &Path, memory: &Memory) -> io::Result<()> {
+    let draft = file.with_extension("state.new");
+    File::create(&draft)?.write_all(memory.to_string().as_bytes())?;
+    fs::rename(&draft, file)
+}
+
+/// Random bytes.
+pub(in crate::agent) fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes)
+}

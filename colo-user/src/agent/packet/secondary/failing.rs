@@ -1,0 +1,162 @@
+//! The secondary's packet thread and its failover machine: what happened goes in, orders are carried out; the takeover
+//! itself.
+
+use super::SecondaryThread;
+use crate::agent::packet::seat::Seat;
+use crate::announce::AGAIN;
+use crate::datapath::Mode;
+use crate::failover::{self, Order, Parting, Standing};
+use crate::judge::Answer;
+use crate::mono::Mono;
+use std::io;
+use std::time::Duration;
+use tracing::{info, warn};
+
+impl SecondaryThread {
+    /// Tells the machine what has happened and does what it says.
+    pub(super) fn fail_over(&mut self, now: Mono) -> io::Result<()> {
+        let (Some(seat), Some(eye)) = (&mut self.seat, &mut self.eye) else { return Ok(()) };
+        let (machine, orders) = (&mut seat.machine, &mut seat.orders);
+        if let Some(past) = eye.take_past() {
+            machine.placed(past, orders);
+            if self.adopted && machine.standing() != Standing::Alone {
+                self.adopted = false;
+                self.datapath.set_mode(Mode::Secondary).map_err(io::Error::other)?;
+            }
+        }
+        if let Some(trouble) = eye.trouble(now) {
+            machine.trouble(trouble, orders);
+        }
+        if self.core.joined() && !std::mem::replace(&mut seat.joined, true) {
+            machine.in_sync();
+        }
+        let commits = self.core.commits();
+        if std::mem::replace(&mut seat.commits, commits) != commits {
+            machine.loaded(orders);
+        }
+        if let Some((loss, heard)) = self.core.take_loss() {
+            seat.joined = false;
+            machine.lost(loss, heard, orders);
+        }
+        for (step, outcome) in eye.take_done() {
+            machine.done(now, step, &outcome, orders);
+        }
+        machine.tick(now, orders);
+        self.obey(now)?;
+        self.speak(now)
+    }
+
+    /// The judge has answered.
+    pub(super) fn judged(&mut self, now: Mono, term: u64, answer: &Answer) -> io::Result<()> {
+        let Some(seat) = &mut self.seat else { return Ok(()) };
+        info!("the judge answers for term {term:016x}: {answer:?}");
+        seat.machine.answer(now, term, answer, &mut seat.orders);
+        self.obey(now)
+    }
+
+    /// A link is there: whether this side is still the secondary of anybody.
+    pub(super) fn takes_part(&mut self, now: Mono) -> io::Result<bool> {
+        let Some(seat) = &mut self.seat else { return Ok(true) };
+        seat.joined = false;
+        let part = !matches!(seat.machine.standing(), Standing::TakingOver | Standing::Alone);
+        if !part {
+            seat.orders.push(Order::Bye(Parting::TookOver));
+        }
+        self.obey(now)?;
+        self.apply();
+        Ok(part)
+    }
+
+    /// The primary begins a session: whether this side joins it.
+    pub(super) fn joins(&mut self, now: Mono, term: u64, lease: Duration) -> io::Result<bool> {
+        let Some(seat) = &mut self.seat else { return Ok(true) };
+        seat.joined = false;
+        let joins = seat.machine.session(term, lease, &mut seat.orders);
+        self.obey(now)?;
+        Ok(joins)
+    }
+
+    fn obey(&mut self, now: Mono) -> io::Result<()> {
+        let Some(mut seat) = self.seat.take() else { return Ok(()) };
+        let done = self.carry_out(now, &mut seat);
+        seat.tell((seat.machine.standing(), seat.machine.why()));
+        self.seat = Some(seat);
+        done
+    }
+
+    fn carry_out(&mut self, now: Mono, seat: &mut Seat<failover::Secondary>) -> io::Result<()> {
+        for order in std::mem::take(&mut seat.orders) {
+            match order {
+                Order::Ask { term, claimant } => seat.ask(term, claimant),
+                Order::Command(step, call) => {
+                    if let Some(eye) = &mut self.eye {
+                        eye.give(now, step, call);
+                    }
+                }
+                Order::Bye(parting) => {
+                    let (reason, text) = parting.bye();
+                    self.core.part(reason, text, &mut self.effects);
+                }
+                Order::Remember(memory) => seat.remember(&memory),
+                Order::TakeOver => self.take_over(now)?,
+                Order::Hold | Order::Resume | Order::Shut | Order::Open | Order::Guard => {
+                    tracing::error!("a secondary holds nothing");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The guest is the service from here on: what it said and the clients may lack leaves first, then all it says, straight
+    /// through the kernel.
+    fn take_over(&mut self, now: Mono) -> io::Result<()> {
+        self.core.take_over(now, &mut self.effects);
+        // What an agent before this one has put there is what its guest speaks by.
+        if !std::mem::take(&mut self.adopted) {
+            let translator = self.core.translator();
+            self.datapath.set_translations(translator.entries()).map_err(io::Error::other)?;
+        }
+        self.datapath.set_mode(Mode::Pass).map_err(io::Error::other)?;
+        if let Err(error) = self.datapath.pin() {
+            warn!("the guest speaks for as long as this agent runs: {error}");
+        }
+        self.announce(now);
+        self.announce = Some(now + AGAIN);
+        self.captured(now)?;
+        self.speak(now)
+    }
+
+    /// Whether the guest is the service, and goes on through the kernel when this agent ends.
+    pub(super) fn is_service(&self) -> bool {
+        self.seat.as_ref().is_some_and(|seat| seat.machine.standing() == Standing::Alone)
+    }
+
+    fn announce(&mut self, now: Mono) {
+        let frames: Vec<_> = self.addresses.frames().collect();
+        if frames.is_empty() {
+            warn!("the guest has not said any address yet: nothing can be announced");
+        }
+        for frame in &frames {
+            if !self.datapath.emit(frame) {
+                warn!("no buffer for an announcement");
+            }
+        }
+        info!("{} addresses of the guest announced at {} ms", frames.len(), now.as_nanos() / 1_000_000);
+    }
+
+    /// After a takeover: what the agent still has of the guest's words, and the second announcement.
+    fn speak(&mut self, now: Mono) -> io::Result<()> {
+        let mut said = false;
+        while let Some(frame) = self.core.next_unreleased() {
+            // What finds no room is counted there, and TCP says it again.
+            let _ = self.datapath.emit(&frame);
+            said = true;
+        }
+        if self.announce.is_some_and(|at| now >= at) {
+            self.announce = None;
+            self.announce(now);
+            said = true;
+        }
+        if said { self.datapath.flush() } else { Ok(()) }
+    }
+}
