@@ -59,14 +59,18 @@ pub fn output(ctx: &XdpContext) -> Fate {
     unsafe {
         let segment = found == located::SEGMENT;
         let begins = segment && (*window).flags & (window::SYN | window::RST) == window::SYN;
-        if begins && TRANSLATIONS.get_ptr(&(*window).key).is_none() {
-            remember(window, translating);
+        let known = TRANSLATIONS.get_ptr_mut(&(*window).key);
+        if known.is_none() && !(begins && in_grace(translating)) {
+            return Fate::AsIs;
         }
-        let Some(entry) = TRANSLATIONS.get_ptr_mut(&(*window).key) else { return Fate::AsIs };
+        if found != located::FRAGMENT {
+            options(window);
+        }
+        let known = known.or_else(|| remember(window));
+        let Some(entry) = known else { return Fate::AsIs };
         if !segment {
             return other(window, entry, found, true);
         }
-        options(window);
         if begins {
             match entry::begin(entry, window, in_grace(translating)) {
                 Begun::Known => count(Counter::TranslationLearned),
@@ -118,13 +122,15 @@ pub fn input(ctx: &XdpContext) -> Fate {
     // SAFETY: as above.
     unsafe {
         let Some(entry) = TRANSLATIONS.get_ptr_mut(&(*window).key) else { return Fate::AsIs };
+        if found != located::FRAGMENT {
+            options(window);
+        }
         if found != located::SEGMENT {
             return other(window, entry, found, false);
         }
         if (*window).flags & window::ACK == 0 || (*entry).guest_flags & guest::GONE != 0 {
             return Fate::AsIs;
         }
-        options(window);
         if entry::learn_from_acknowledgement(entry, window) {
             count(Counter::TranslationLearned);
         }
@@ -163,26 +169,22 @@ fn in_grace(translating: &Translating) -> bool {
     unsafe { bpf_ktime_get_coarse_ns() <= translating.grace_end_ns }
 }
 
-/// A handshake that the guest begins just after the takeover: the peer may have the primary's numbers.
+/// Makes the entry of a handshake that the guest begins just after the takeover: the peer may have the primary's numbers.
 ///
 /// # Safety
-/// The window is valid and has a SYN or SYN-ACK of a flow without an entry.
+/// The window is valid and has a SYN or SYN-ACK of a flow without an entry, whose options were looked through.
 #[inline(always)]
-unsafe fn remember(window: *mut Window, translating: &Translating) {
-    if !in_grace(translating) {
-        return;
-    }
-    options(window);
+unsafe fn remember(window: *mut Window) -> Option<*mut FlowEntry> {
     // SAFETY: the caller vouches for the window.
     unsafe {
         let fresh = &raw mut (*window).fresh;
         *fresh = FlowEntry::default();
         (*fresh).guest_flags = guest::GONE;
         entry::begin(fresh, window, true);
-        (*fresh).guest_seen_ns = bpf_ktime_get_coarse_ns();
         if TRANSLATIONS.insert(&(*window).key, &*fresh, NO_EXIST).is_err() {
             count(Counter::TranslationFull);
         }
+        TRANSLATIONS.get_ptr_mut(&(*window).key)
     }
 }
 
@@ -211,7 +213,6 @@ unsafe fn other(window: *mut Window, entry: *mut FlowEntry, found: u64, from_gue
         if from_guest && (*window).flags & window::ACK == 0 {
             return Fate::AsIs;
         }
-        options(window);
         if from_guest {
             edit::quoted_heard(window, total);
             count(Counter::GuestTranslated);
