@@ -1,15 +1,13 @@
 //! The way of two QEMUs into COLO, step by step over their monitors, and the way back if a step fails.
 //!
 //! ```text
-//!  look ──▶ capabilities, parameters ──▶ disks: export, mirror ──▶ stop, replicate ──▶ migrate ──▶ in COLO ──▶ both run
-//!   │                 └────────────────────── on failure: all undone, in reverse ──────────┘            │
-//!   └─ refused: nothing was touched                     from here on the agents (or an operator) are in charge ─┘
+//!  look ──▶ capabilities, parameters ──▶ disks: export, copy, second child ──▶ migrate ──▶ in COLO ──▶ both run
+//!   │                 └──────────────── on failure: all undone, in reverse ───────┘            │
+//!   └─ refused: nothing was touched                from here on the agents (or an operator) are in charge
 //! ```
 //!
 //! The primary is a VM that runs, be it for the first time or as the survivor of a pair; the secondary is a QEMU that
-//! waits with `-incoming`. A replicated disk is copied while the guest runs and kept equal by the copy; then the guest is
-//! stopped, the copy is replaced by QEMU's replication, and the guest runs again when COLO is entered: what it wrote in
-//! between, QEMU would lose to the secondary in silence.
+//! waits with `-incoming`.
 //!
 //! Cancellation: the futures are not made to be dropped. Whoever wants to end it early sets the flag, which is looked
 //! at before each command and while waiting; everything is then undone as after any failure.
@@ -32,8 +30,8 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::{
     link::endpoint::{Address, Endpoint},
     qmp::{
-        Client, ColoMode, Command, Failure, MigrationStatus, Notice, QmpError, Snapshot, client, command,
-        session,
+        Client, ColoMode, Command, Failure, MigrationStatus, Notice, Notices, QmpError, Snapshot, client,
+        command, session,
     },
 };
 pub use disk::Disk;
@@ -89,8 +87,8 @@ pub enum Progress<'a> {
         /// As far as known.
         total: u64,
     },
-    /// The guest is stopped until COLO is entered.
-    Stopped,
+    /// What the guest writes goes to both disks.
+    Equal,
     /// The memory is copied: bytes.
     Memory {
         /// Sent.
@@ -111,7 +109,7 @@ pub struct Protected {
     pub versions: [String; 2],
     /// The side the primary was in an earlier COLO.
     pub was: ColoMode,
-    /// How long the guest was stopped for its disks; none without disks.
+    /// How long the guest was stopped to make its disks equal; none without disks.
     pub stopped: Option<Duration>,
     /// All of it.
     pub took: Duration,
@@ -131,20 +129,28 @@ pub struct Failed {
 struct Qemu {
     role: Role,
     client: Client,
+    notices: Notices,
 }
 
 impl Qemu {
     /// Waits for the monitor's first answer.
     async fn open(role: Role, monitor: &Endpoint) -> Result<(Self, Snapshot)> {
         let (client, mut notices) = Client::open(monitor.clone());
-        let first = timeout(GREETING, notices.next()).await.ok().flatten();
-        let Some(Notice::Up { snapshot, .. }) = first else {
+        let first = async {
+            loop {
+                // Events before the look are part of it.
+                if let Notice::Up { snapshot, .. } = notices.next().await? {
+                    return Some(snapshot);
+                }
+            }
+        };
+        let Some(snapshot) = timeout(GREETING, first).await.ok().flatten() else {
             bail!(
                 "{role}: no answer from the monitor {monitor} within {GREETING:?}: QEMU must run with this -qmp socket, and a \
                  monitor serves one client at a time (the agents have theirs): give one of its own"
             );
         };
-        Ok((Self { role, client }, snapshot))
+        Ok((Self { role, client, notices }, snapshot))
     }
 
     async fn call<R: DeserializeOwned>(&self, command: Command<R>) -> Result<R> {
@@ -183,7 +189,7 @@ pub async fn protect(
         Ok(versions) => Ok(Protected {
             versions,
             was: before.colo.last_mode,
-            stopped: steps.stopped.map(|at| at.elapsed()),
+            stopped: steps.stopped,
             took: begun.elapsed(),
         }),
         Err(reason) => {
@@ -201,8 +207,8 @@ struct Steps<'a> {
     stop: &'a AtomicBool,
     progress: &'a mut (dyn FnMut(Progress<'_>) + Send),
     undo: Undo,
-    /// Since when the guest does not run.
-    stopped: Option<Instant>,
+    /// How long the guest did not run.
+    stopped: Option<Duration>,
 }
 
 impl Steps<'_> {
@@ -288,6 +294,7 @@ impl Steps<'_> {
         let mut still = Still::new(self.plan.patience);
         loop {
             self.go_on()?;
+            self.no_write_failed()?;
             let migration = self.primary.call(command::query_migrate()).await?;
             let ram = migration.ram.unwrap_or_default();
             match migration.status {
@@ -318,7 +325,7 @@ impl Steps<'_> {
         loop {
             let (ours, theirs) = (self.primary.look().await?, self.secondary.look().await?);
             if checks::in_colo(&ours, ColoMode::Primary) && checks::in_colo(&theirs, ColoMode::Secondary) {
-                return Ok(());
+                return self.no_write_failed();
             }
             ensure!(
                 since.elapsed() < self.plan.patience,

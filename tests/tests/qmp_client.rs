@@ -146,7 +146,6 @@ async fn the_block_commands_have_the_form_that_qemu_wants() {
     }
     client.call(command::nbd_server_start(&local)).await.unwrap();
     for (refused, why) in [
-        (command::add_replication_node("node", "absent0"), "absent0"),
         (command::delete_node("absent0"), "absent0"),
         (command::nbd_server_add("parent0"), "parent0"),
         (command::quorum_add("colo-disk0", "replication0"), "colo-disk0"),

@@ -32,15 +32,17 @@ Example, without disks and with one:
   colo protect --primary unix:/run/vm.qmp --secondary tcp:10.9.0.3:4444 --uri tcp:10.9.0.3:9998 \\
                --disk colo-disk0=parent0 --nbd tcp:10.9.0.3:9999
 
-A disk is set up as QEMU's documentation of block replication has it: the primary's is a quorum over its image, the
-secondary's a quorum over the replication overlays, whose lowest image is served by NBD. Its content is copied first, while the
-guest runs. Then the guest is stopped until its memory is copied: what it wrote in between would be lost to the secondary.
-Without disks it is not stopped for longer than a checkpoint.
+A disk is set up as QEMU's documentation of block replication has it: the primary's is a quorum over its
+image, the secondary's a quorum over the replication overlays, whose lowest image is served by NBD.
+Its content is copied while the guest runs, which is stopped for some milliseconds when both are equal.
+From then on each write goes to both.
 
-Exit status 0: both are in COLO and run. 1: not, and everything is as it was (a secondary that has heard a part of the state
-has ended, though). 2: the command line is wrong. 3: not, and what is left is printed. SIGINT and SIGTERM take everything back.
-With --json one object is printed. On success: protected (true), survivor_of (null, primary or secondary), qemu {primary,
-secondary}, disks [..], stopped_ms (null without disks), took_ms. Otherwise: protected (false), reason, left [..].")]
+Exit status 0: both are in COLO and run. 1: not, and everything is as it was (a secondary that has heard a
+part of the state has ended, though). 2: the command line is wrong. 3: not, and what is left is printed.
+SIGINT and SIGTERM take everything back.
+With --json one object is printed. On success: protected (true), survivor_of (null, primary or secondary),
+qemu {primary, secondary}, disks [..], stopped_ms (null without disks), took_ms. Otherwise: protected
+(false), reason, left [..].")]
 pub struct Protect {
     /// A QMP monitor of the VM that runs: unix:PATH or tcp:HOST:PORT
     #[arg(long, value_name = "QMP", value_parser = of_qemu)]
@@ -156,7 +158,7 @@ impl Shown {
             }
             Progress::Disks { done, total } => format!("disks: {} of {} MiB", done >> 20, total >> 20),
             Progress::Memory { done, total } => format!("memory: {} of {} MiB", done >> 20, total >> 20),
-            Progress::Stopped => "disks: equal; the guest is stopped until its memory is copied".to_owned(),
+            Progress::Equal => "disks: equal, and written to alike from here on".to_owned(),
             Progress::Colo => "the primary is in COLO".to_owned(),
             Progress::Stale(node) => format!("{node} of an earlier protection is removed"),
         };
@@ -182,7 +184,7 @@ fn sentence(protected: &Protected, disks: usize) -> String {
         survivor_of(protected.was).map(|side| format!(" (it was the {side} before)")).unwrap_or_default();
     let stopped = protected
         .stopped
-        .map(|time| format!("; {disks} replicated, the guest was stopped for {time:.1?}"))
+        .map(|time| format!("; {disks} disks are replicated, the guest was stopped for {time:.1?}"))
         .unwrap_or_default();
     format!("protected: both are in COLO and run{was}{stopped}; took {:.1?}", protected.took)
 }

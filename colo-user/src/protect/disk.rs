@@ -1,25 +1,31 @@
 //! Replicated disks: what is set up on both sides before the migration.
 //!
 //! The primary's disk is a quorum with one child, the local image; the secondary's is the same over QEMU's replication
-//! overlays, whose lowest image is exported. The nodes made here are named after the disk's place in the list, so that a
-//! later protection finds those of an earlier one whose secondary is gone.
+//! overlays, whose lowest image is exported. The content is copied while the guest runs, and kept equal by the copy. For
+//! some milliseconds the guest is stopped: the copy ends, and the export becomes the second child of the quorum. From here on
+//! each write goes to both, before COLO as well as in it. A second child that fails is no reason for QEMU to stop; it is one
+//! for us. (With a replication node above the export, as QEMU's documentation has it, writes before COLO would fail, and
+//! the guest would stand still until its memory is copied.)
+//!
+//! The nodes made here are named after the disk's place in the list, so that a later protection finds those of an earlier one
+//! whose secondary is gone.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use tokio::time::{Instant, sleep};
 
 use super::{LOOK, Progress, Role, Steps, Still, undo::remove_child};
 use crate::qmp::{
-    Failure, command,
+    Event, EventKind, Failure, Notice,
+    command::{self, CHILD_NODE},
     state::{Job, JobStatus},
 };
 
 /// How QEMU calls the second child of a quorum.
 pub(super) const CHILD: &str = "children.1";
-/// What the nodes are named after, each with the number of its disk.
-const REPLICATION: &str = "colo-replication";
-const NBD: &str = "colo-nbd";
+/// QEMU tells of failures of a quorum's children at most once a second, and then late.
+const LATE: Duration = Duration::from_millis(1200);
 /// The copies.
 const JOB: &str = "colo-sync";
 
@@ -56,29 +62,33 @@ impl fmt::Display for Disk {
 impl Steps<'_> {
     /// Deletes the nodes of an earlier protection, whose secondary is gone, child of a quorum or no longer.
     pub(super) async fn clear_stale(&mut self) -> Result<()> {
-        let nodes = self.primary.call(command::query_block_nodes()).await?;
-        for node in &nodes {
-            let Some(number) = node.name.strip_prefix(REPLICATION) else { continue };
-            let nbd = format!("{NBD}{number}");
+        let mut found = false;
+        for node in self.primary.call(command::query_block_nodes()).await? {
+            let Some(number) = node.name.strip_prefix(CHILD_NODE) else { continue };
             (self.progress)(Progress::Stale(&node.name));
-            let quorum = number.parse().ok().and_then(|index: usize| self.plan.disks.get(index));
-            if let Err(error) = self.primary.try_call(command::delete_node(&node.name)).await {
-                ensure!(matches!(error.failure(), Some(Failure::Refused(_))), "primary: {error}");
-                let quorum = quorum.with_context(|| {
-                    format!("primary: {} of an earlier protection is in use: {error}; name its disk with --disk, or remove it with x-blockdev-change", node.name)
-                })?;
-                remove_child(&self.primary, &quorum.quorum, &nbd).await?;
-                self.primary.call(command::delete_node(&node.name)).await?;
-            }
-        }
-        for node in nodes.iter().filter(|node| node.name.starts_with(NBD)) {
-            (self.progress)(Progress::Stale(&node.name));
+            found = true;
+            let Err(error) = self.primary.try_call(command::delete_node(&node.name)).await else { continue };
+            ensure!(matches!(error.failure(), Some(Failure::Refused(_))), "primary: {error}");
+            let disk = number.parse().ok().and_then(|index: usize| self.plan.disks.get(index));
+            let disk = disk.with_context(|| {
+                format!(
+                    "primary: {} of an earlier protection is in use: {error}; name its disk with --disk, or remove it from its \
+                     quorum with x-blockdev-change",
+                    node.name
+                )
+            })?;
+            remove_child(&self.primary, &disk.quorum, &node.name).await?;
             self.primary.call(command::delete_node(&node.name)).await?;
+        }
+        if found {
+            // Its failures are not those of the node that gets its name.
+            sleep(LATE).await;
+            while self.primary.notices.try_next().is_some() {}
         }
         Ok(())
     }
 
-    /// Makes the disks equal and has the primary write to both from here on. The guest is stopped at the end.
+    /// Makes the disks equal and has the primary write to both from here on.
     pub(super) async fn replicate(&mut self) -> Result<()> {
         let Some(address) = &self.plan.nbd else { bail!("a replicated disk needs an address for NBD") };
         let stop = command::nbd_server_stop();
@@ -86,7 +96,7 @@ impl Steps<'_> {
             "the secondary serves no disks; if its NBD server runs already, end it there with nbd-server-stop",
         )?;
         for (index, disk) in self.plan.disks.iter().enumerate() {
-            let (nbd, job) = (format!("{NBD}{index}"), format!("{JOB}{index}"));
+            let (nbd, job) = (format!("{CHILD_NODE}{index}"), format!("{JOB}{index}"));
             let context = || format!("disk {disk}");
             self.step(Role::Secondary, command::nbd_server_add(&disk.export), None)
                 .await
@@ -98,21 +108,41 @@ impl Steps<'_> {
             self.undo.job(&job);
         }
         self.copies_are_ready().await?;
-        self.stopped = Some(Instant::now());
-        self.step(Role::Primary, command::stop(), Some(command::cont())).await?;
-        (self.progress)(Progress::Stopped);
+        let stopped = Instant::now();
+        self.step(Role::Primary, command::stop(), None).await?;
+        self.undo.guest();
         self.end_copies().await?;
         for (index, disk) in self.plan.disks.iter().enumerate() {
-            let (replication, nbd) = (format!("{REPLICATION}{index}"), format!("{NBD}{index}"));
-            let context = || format!("disk {disk}");
-            let add = command::add_replication_node(&replication, &nbd);
-            let back = command::delete_node(&replication);
-            self.step(Role::Primary, add, Some(back)).await.with_context(context)?;
-            let child = command::quorum_add(&disk.quorum, &replication);
+            let nbd = format!("{CHILD_NODE}{index}");
+            let child = command::quorum_add(&disk.quorum, &nbd);
             self.step(Role::Primary, child, None).await.with_context(|| {
-                format!("{} must be a quorum (driver=quorum,vote-threshold=1) with the local image as its only child", disk.quorum)
+                format!(
+                    "disk {disk}: {} must be a quorum (driver=quorum,vote-threshold=1) with the local image as its only child",
+                    disk.quorum
+                )
             })?;
             self.undo.child(&disk.quorum, &nbd);
+        }
+        self.primary.call(command::cont()).await?;
+        self.undo.guest_runs();
+        self.stopped = Some(stopped.elapsed());
+        (self.progress)(Progress::Equal);
+        Ok(())
+    }
+
+    /// A disk of the secondary that lacks what was written is none.
+    pub(super) fn no_write_failed(&mut self) -> Result<()> {
+        while let Some(notice) = self.primary.notices.try_next() {
+            match notice {
+                Notice::Event(Event { kind: EventKind::QuorumBad { node, error }, .. })
+                    if node.starts_with(CHILD_NODE) =>
+                {
+                    bail!("the secondary's disk behind {node} has missed a write: {error}");
+                }
+                Notice::Event(_) | Notice::Up { .. } => {}
+                Notice::Down { reason } => bail!("primary: the monitor was lost: {reason}"),
+                Notice::Lagged(missed) => bail!("primary: {missed} events of QEMU came too fast to be read"),
+            }
         }
         Ok(())
     }

@@ -24,6 +24,8 @@ pub(super) struct Undo {
 enum Back {
     /// A command; whether it is certain that there is something to take back.
     Call { role: Role, command: Command<Empty>, certain: bool },
+    /// The primary's guest, which was stopped.
+    Guest,
     /// The primary's migration.
     Migration,
     /// A copy of a disk, by its job.
@@ -47,6 +49,15 @@ impl Undo {
 
     pub(super) fn child(&mut self, quorum: &str, nbd: &str) {
         self.steps.push(Back::Child { quorum: quorum.to_owned(), nbd: nbd.to_owned() });
+    }
+
+    pub(super) fn guest(&mut self) {
+        self.steps.push(Back::Guest);
+    }
+
+    /// It was not stopped for long.
+    pub(super) fn guest_runs(&mut self) {
+        self.steps.retain(|step| !matches!(step, Back::Guest));
     }
 
     /// Copies are over: nothing is to be cancelled.
@@ -78,6 +89,13 @@ impl Undo {
                         left.push(format!("{role}: {shown} was not taken back: {error}"));
                     }
                 }
+                Back::Guest => left.extend(
+                    primary
+                        .try_call(command::cont())
+                        .await
+                        .err()
+                        .map(|error| format!("primary: the guest is stopped, `cont` it: {error}")),
+                ),
                 Back::Migration => left.extend(end_migration(primary).await),
                 Back::Job(job) => left.extend(end_job(primary, &job).await),
                 Back::Child { quorum, nbd } => {

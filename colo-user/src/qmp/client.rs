@@ -104,6 +104,15 @@ impl Notices {
             Err(broadcast::error::RecvError::Closed) => None,
         }
     }
+
+    /// The next notice, if it is there already.
+    pub fn try_next(&mut self) -> Option<Notice> {
+        match self.0.try_recv() {
+            Ok(notice) => Some(notice),
+            Err(broadcast::error::TryRecvError::Lagged(missed)) => Some(Notice::Lagged(missed)),
+            Err(broadcast::error::TryRecvError::Empty | broadcast::error::TryRecvError::Closed) => None,
+        }
+    }
 }
 
 impl Client {

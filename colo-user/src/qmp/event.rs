@@ -35,6 +35,14 @@ pub enum EventKind {
         /// `error` or `request`; QEMU says either for one cause, do not branch on it.
         reason: String,
     },
+    /// A child of a quorum has failed to write or flush, and others have not: QEMU goes on, and in COLO checkpoints do too, but
+    /// the secondary's disk lacks what was written.
+    QuorumBad {
+        /// The child's node.
+        node: String,
+        /// Why.
+        error: String,
+    },
     /// The guest is off.
     Shutdown {
         /// Whether the guest asked for it.
@@ -59,6 +67,10 @@ impl Event {
             "MIGRATION" => EventKind::Migration(parse(&data["status"])),
             "MIGRATION_PASS" => EventKind::MigrationPass(data["pass"].as_u64().unwrap_or(0)),
             "COLO_EXIT" => EventKind::ColoExit { mode: parse(&data["mode"]), reason: text("reason") },
+            // A child that cannot be read is of no concern: nothing is lost by it.
+            "QUORUM_REPORT_BAD" if data["type"] != "read" => {
+                EventKind::QuorumBad { node: text("node-name"), error: text("error") }
+            }
             "SHUTDOWN" => EventKind::Shutdown {
                 guest: data["guest"].as_bool().unwrap_or(false),
                 reason: text("reason"),

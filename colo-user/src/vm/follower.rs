@@ -5,6 +5,7 @@ use crate::link::frame::Role;
 use crate::mono::Mono;
 use crate::qmp::{
     Command, Event, EventKind, Failure, MigrationStatus, Notice, RunState, Status,
+    command::CHILD_NODE,
     state::{Capability, ColoMode, Parameters},
 };
 use serde_json::Value;
@@ -207,8 +208,17 @@ impl Follower {
             }
             EventKind::ColoExit { .. } => self.leave(told),
             EventKind::Resume => self.resume(moment, told),
+            EventKind::QuorumBad { ref node, ref error }
+                if self.side == Role::Primary && node.starts_with(CHILD_NODE) =>
+            {
+                if self.colo {
+                    tracing::error!("the secondary's disk behind {node} has missed a write: {error}");
+                }
+                // QEMU goes on with checkpoints, to a secondary that is none any more.
+                self.leave(told);
+            }
             EventKind::Shutdown { .. } => self.off = true,
-            EventKind::Other(_) => {}
+            EventKind::QuorumBad { .. } | EventKind::Other(_) => {}
         }
     }
 

@@ -1,7 +1,7 @@
 //! The commands of replicated disks.
 //!
-//! The primary's disk is a quorum. Its second child is a replication node over an NBD node, which writes to the export of
-//! the secondary's QEMU. A write to a secondary that is silent but not gone waits for ever, and so does every command that
+//! The primary's disk is a quorum. Its second child is an NBD node, which writes to the export of the secondary's QEMU. (QEMU's
+//! documentation puts a replication node between. In a primary it only fails what is written before COLO is entered.) A write to a secondary that is silent but not gone waits for ever, and so does every command that
 //! waits for writes, [`quorum_remove`] first of all: QEMU's main loop, and with it the monitor, hangs. [`yank_block_node`] goes
 //! before, out of band.
 
@@ -12,6 +12,10 @@ use crate::{
     link::endpoint::Address,
     qmp::state::{BlockNode, Job},
 };
+
+/// What the nodes of second children are called, each with a number after it. A write that fails there means that the
+/// secondary's disk is stale ([`crate::qmp::EventKind::QuorumBad`]).
+pub const CHILD_NODE: &str = "colo-nbd";
 
 /// `nbd-server-start`: where the primary writes the replicated disks.
 #[must_use]
@@ -46,16 +50,6 @@ pub fn add_nbd_node(node: &str, address: &Address, export: &str) -> Command<Empt
     Command::new(
         "blockdev-add",
         json!({ "driver": "nbd", "node-name": node, "server": server, "export": export }),
-    )
-}
-
-/// `blockdev-add` of a primary's replication node over an NBD node. What is written to it before COLO is entered fails and is
-/// lost to the secondary: the guest must not run from here to there.
-#[must_use]
-pub fn add_replication_node(node: &str, file: &str) -> Command<Empty> {
-    Command::new(
-        "blockdev-add",
-        json!({ "driver": "replication", "mode": "primary", "node-name": node, "file": file }),
     )
 }
 

@@ -227,3 +227,16 @@ fn what_is_wrong_is_found_with_its_time() {
     rig.hear(&[EventKind::Shutdown { guest: true, reason: String::new() }]);
     assert_eq!(find(&rig, 1100), Some(Finding::Gone));
 }
+
+#[test]
+fn a_write_that_the_secondarys_disk_has_missed_ends_the_protection() {
+    let bad =
+        |node: &str| EventKind::QuorumBad { node: node.to_owned(), error: "Input/output error".to_owned() };
+    let mut rig = Rig::primary();
+    assert!(rig.hear(&[bad("#block111")]).is_empty(), "its own disk");
+    assert_eq!(rig.hear(&[bad("colo-nbd0"), bad("colo-nbd0")]), ["left"]);
+    assert_eq!(rig.vm.finding(at(rig.now), Duration::from_secs(1)), Some(Finding::LeftColo));
+    // QEMU does not know: these are no checkpoints any more.
+    assert_eq!(rig.hear(&[STOP, PASS, RESUME]), ["stopped", "continued"]);
+    assert!(Rig::secondary().hear(&[bad("colo-nbd0")]).is_empty());
+}
