@@ -1,5 +1,7 @@
 //! The start: from two interface names to a data path.
 
+use std::time::Instant;
+
 use colo_ebpf::{ABI_VERSION, GUEST_PROGRAM, INDEX_MIRRORED, MAP_HOLD_RING, MAP_MIRROR_RING, Mode, Settings};
 
 use super::config::{Config, HoldBackend, MAX_FRAMES, MIN_FRAMES, Role};
@@ -9,9 +11,11 @@ use super::hold::{Hold, RingHold, SocketHold};
 use super::inject::Injector;
 use super::interface::Interface;
 use super::netlink::{Link, Netlink};
+use super::pace::Pace;
 use super::packet::PacketSocket;
 use super::pins::{self, Found, Name, Pins};
 use super::programs::{Programs, Side};
+use super::realtime;
 use super::tally::{Own, ToldLosses};
 use super::translations::Janitor;
 use super::wait::Waiting;
@@ -33,6 +37,13 @@ impl Datapath {
         }
         if config.guest == config.uplink {
             return Err(DatapathError::SameInterface(config.guest.clone()));
+        }
+        let mut pace = None;
+        if config.realtime != 0 {
+            match realtime::set(config.realtime) {
+                Ok(()) => pace = Some(Pace::new(Instant::now())),
+                Err(error) => tracing::warn!("the packet thread gets no real-time priority: {error}"),
+            }
         }
         let mut netlink = Netlink::open()
             .map_err(|source| DatapathError::Interface { interface: config.guest.clone(), source })?;
@@ -106,7 +117,7 @@ impl Datapath {
             attached,
             backend,
             warnings,
-            waiting: Waiting::default(),
+            waiting: Waiting::new(pace),
             mirror_gaps: Gaps::default(),
             input: super::unread::Input::default(),
             told: ToldLosses::default(),

@@ -86,6 +86,9 @@ pub struct Config {
     /// With an address, the uplink takes frames for it, broadcast and multicast only, and leaves the rest to the host.
     /// Without one the uplink is the guest's alone.
     pub guest_mac: Option<[u8; 6]>,
+    /// Real-time priority of the thread that attaches, which owns the data path from then on: 1 to
+    /// [`MAX_REALTIME`](super::MAX_REALTIME), or 0 for none.
+    pub realtime: u8,
 }
 
 impl Config {
@@ -100,6 +103,7 @@ impl Config {
             hold: HoldBackend::Auto,
             frames: DEFAULT_FRAMES,
             guest_mac: None,
+            realtime: 0,
         }
     }
 }

@@ -107,6 +107,11 @@ impl Injector {
         Ok(tap.limit - tap.left)
     }
 
+    /// Frames put into the guest's interface.
+    pub(super) const fn sent(&self) -> u64 {
+        self.sent
+    }
+
     pub fn count(&self, counters: &mut Counters) {
         counters.add("injected", self.sent, "Frames put into the guest's interface.");
         counters.add(

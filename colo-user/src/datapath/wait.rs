@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use smallvec::SmallVec;
 
 use super::Datapath;
+use super::pace::Pace;
 
 /// Longest sleep while the uplink has not taken all that was released, or has not said which buffers it is done with
 /// while those are scarce: neither wakes anyone.
@@ -42,7 +43,16 @@ pub struct Wake {
 pub(super) struct Waiting {
     /// The uplink has not taken all yet.
     pub backlog: bool,
+    /// For a real-time thread.
+    pace: Option<Pace>,
     last_look: Option<Instant>,
+}
+
+impl Waiting {
+    /// For a thread that is not real-time, or one that is and paced.
+    pub fn new(pace: Option<Pace>) -> Self {
+        Self { pace, ..Self::default() }
+    }
 }
 
 impl Datapath {
@@ -63,7 +73,15 @@ impl Datapath {
         } else {
             LOOK
         };
-        let timeout = timeout.unwrap_or(upkeep).min(upkeep);
+        let mut timeout = timeout.unwrap_or(upkeep).min(upkeep);
+        let frames = self.own.captured + self.own.mirrored + self.injector.sent();
+        if let Some(pace) = &mut self.waiting.pace
+            && let Some(pause) = pace.pause(Instant::now(), frames)
+            && pause <= timeout
+        {
+            std::thread::sleep(pause);
+            timeout -= pause;
+        }
         let timeout = Timespec::try_from(timeout).map_err(io::Error::other)?;
         let wake = self.poll(others, want_write, timeout)?;
         let now = Instant::now();

@@ -57,6 +57,9 @@ pub fn run(plan: &Plan, table: &mut Table) -> Result<()> {
                 eprintln!("    {:<24} {:>9.1} {}", case.name(), values[0].value, values[0].quantity);
                 table.add(side, case, &values);
             }
+            if let Some(reasons) = running.reasons() {
+                eprintln!("    checkpoints were asked for: {reasons}");
+            }
         }
     }
     Ok(())

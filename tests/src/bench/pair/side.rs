@@ -1,4 +1,4 @@
-//! What is measured side by side: five ways to serve one client by two VMs, or by one.
+//! What is measured side by side: the ways to serve one client by two VMs, or by one.
 
 use std::{
     sync::atomic::AtomicBool,
@@ -31,7 +31,7 @@ use crate::{
 /// Time between two periodic checkpoints, with our agents and with stock: QEMU's default.
 pub const PERIOD: Duration = Duration::from_secs(20);
 
-/// One of the five.
+/// One of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
     /// Two VMs that know nothing of each other, each behind a plain bridge and with a client of its own that does the same.
@@ -42,13 +42,16 @@ pub enum Side {
     Colo,
     /// One VM behind a plain bridge.
     Plain,
+    /// As colo, the agents' packet threads with real-time priority.
+    ColoRealtime,
     /// As stock, with the offloads that QEMU has by default.
     StockOffloads,
 }
 
 impl Side {
     /// All of them, in the order in which a round takes them.
-    pub const ALL: [Self; 5] = [Self::Ceiling, Self::Stock, Self::Colo, Self::Plain, Self::StockOffloads];
+    pub const ALL: [Self; 6] =
+        [Self::Ceiling, Self::Stock, Self::Colo, Self::Plain, Self::ColoRealtime, Self::StockOffloads];
 
     /// The name on the command line and in tables.
     #[must_use]
@@ -58,6 +61,7 @@ impl Side {
             Self::Stock => "stock",
             Self::Colo => "colo",
             Self::Plain => "plain",
+            Self::ColoRealtime => "colo-realtime",
             Self::StockOffloads => "stock-offloads",
         }
     }
@@ -113,8 +117,10 @@ impl Running {
                 following = Some(runtime);
                 Vms::Stock(Box::new(pair), journal)
             }
-            Side::Colo => {
-                let options = Options { delay: PERIOD, ..Options::default() };
+            Side::Colo | Side::ColoRealtime => {
+                let both = if side == Side::Colo { &[][..] } else { &["--realtime", "1"] };
+                let both = both.iter().map(|word| (*word).to_owned()).collect();
+                let options = Options { delay: PERIOD, both, ..Options::default() };
                 Vms::Colo(Box::new(Protected::start(programs, options, &AtomicBool::new(false))?))
             }
         };
@@ -147,6 +153,19 @@ impl Running {
             Vms::Colo(protected) => &protected.journal,
         };
         Some(count(self.entered, PERIOD, &journal.pauses("primary"), during))
+    }
+
+    /// What our agents asked checkpoints for, where the guests differed: by kind, and the last divergences.
+    #[must_use]
+    pub fn reasons(&self) -> Option<String> {
+        let Vms::Colo(protected) = &self.vms else { return None };
+        let status =
+            protected.status(watch::Side::First).ok().filter(|status| !status.divergences().is_empty())?;
+        let mut text = status.json()["checkpoints"]["by"].to_string();
+        for divergence in status.divergences() {
+            text += &format!("\n      {divergence}");
+        }
+        Some(text)
     }
 
     /// What the programs wrote, for a person who looks for a reason.
