@@ -65,7 +65,7 @@ pub struct Primary {
     /// How checkpoints are asked for: log, exec:COMMAND or notify:ENDPOINT; may be given several times
     #[arg(long, value_name = "HOW", default_value = "log")]
     checkpoint: Vec<BackendSpec>,
-    /// The disk is replicated: PARENT:CHILD[:NODE], the child of a quorum to be removed before this side goes on alone
+    /// The disk is replicated: `PARENT:CHILD[:NODE]`, the child of a quorum to be removed before this side goes on alone
     ///
     /// Such as colo-disk0:children.1:colo-nbd0. NODE is the child's connection to the secondary; it is cut first, so that
     /// writes that hang on it do not hold anything up. May be given several times.
