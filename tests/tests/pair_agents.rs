@@ -76,3 +76,26 @@ fn a_difference_costs_exactly_one_checkpoint_and_no_client_sees_it() {
     assert_eq!(healed.checkpoints(), differed.checkpoints(), "{}", seen(&pair));
     assert_eq!(pair.journal.pauses("primary").len(), 1, "{}", seen(&pair));
 }
+
+#[test]
+fn an_operators_stop_of_either_guest_ends_no_epoch_and_raises_no_alarm() {
+    let pair = protected();
+    let lines = Load { at_most: 100, ..Load::once("lines", SERVER_V4, Work::Lines { length: 100 }) };
+    run(&pair, lines);
+    let before = pair.status(Side::First).unwrap();
+    for (n, side) in [(1, Side::Second), (2, Side::First)] {
+        pair.pause(side, Duration::from_millis(200)).unwrap();
+        let end = Instant::now() + Duration::from_secs(10);
+        while pair.status(side).unwrap().count("vm_operator_stops").unwrap() == 0 {
+            assert!(Instant::now() < end, "{}", seen(&pair));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // The secondary goes on when the primary has answered that there was no checkpoint.
+        std::thread::sleep(Duration::from_secs(1));
+        run(&pair, lines);
+        let after = pair.status(Side::First).unwrap();
+        assert!(after.is_protected(), "{n}: {}", seen(&pair));
+        assert_eq!(after.json()["epoch"], before.json()["epoch"], "{n}: {}", seen(&pair));
+        assert_eq!(after.checkpoints(), 0, "{n}: {}", seen(&pair));
+    }
+}

@@ -15,4 +15,6 @@ pub mod status;
 pub mod times;
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;

@@ -82,6 +82,7 @@ enum Session {
 }
 
 /// See the module.
+#[derive(Clone)]
 pub struct Primary {
     comparator: Comparator,
     epochs: PrimaryEpochs,

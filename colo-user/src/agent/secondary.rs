@@ -56,7 +56,7 @@ enum Session {
     InSync(Beat),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Input {
     index: u64,
     frame: Vec<u8>,
@@ -84,6 +84,7 @@ struct Own {
 }
 
 /// See the module.
+#[derive(Clone)]
 pub struct Secondary {
     translator: Translator,
     translator_limits: Limits,

@@ -23,6 +23,7 @@ const RECLAIM_PLACES: usize = 32;
 const COST_SHARE: u32 = 4;
 
 /// A frame of the primary that found no place in the flow table.
+#[derive(Clone)]
 struct Outside {
     order: u64,
     frames: Frames,
@@ -32,6 +33,7 @@ struct Outside {
 type PrimaryTag = (Token, u64);
 
 /// See the [module](super).
+#[derive(Clone)]
 pub struct Comparator {
     policy: Policy,
     limits: Limits,

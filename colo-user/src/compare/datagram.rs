@@ -11,6 +11,7 @@ use crate::mono::Mono;
 use std::collections::VecDeque;
 
 /// What a unit says, kept until the other side has said it.
+#[derive(Clone)]
 struct Kept {
     head: Box<[u8]>,
     body: Box<[u8]>,
@@ -30,6 +31,7 @@ impl Kept {
     }
 }
 
+#[derive(Clone)]
 struct Held {
     frames: Frames,
     order: u64,
@@ -39,6 +41,7 @@ struct Held {
 }
 
 /// One flow of units.
+#[derive(Clone)]
 pub(super) struct UnitFlow {
     class: Class,
     held: VecDeque<Held>,

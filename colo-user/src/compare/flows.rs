@@ -16,6 +16,7 @@ use std::collections::BinaryHeap;
 use std::hash::BuildHasher;
 
 /// What is compared in a flow.
+#[derive(Clone)]
 pub(super) enum Comparison {
     /// Two byte streams.
     Tcp(Box<TcpFlow>),
@@ -24,6 +25,7 @@ pub(super) enum Comparison {
 }
 
 /// One flow.
+#[derive(Clone)]
 pub(super) struct Flow {
     pub key: FlowKey,
     pub comparison: Comparison,
@@ -36,6 +38,7 @@ pub(super) struct Flow {
 }
 
 /// The table.
+#[derive(Clone)]
 pub(super) struct Flows {
     slab: Slab<Flow>,
     index: HashTable<usize>,

@@ -25,6 +25,7 @@ struct DatagramKey {
 }
 
 /// One piece, with what the caller needs to release its frame (`T`).
+#[derive(Clone)]
 pub struct Piece<T> {
     /// Offset of the data in the datagram.
     pub offset: u32,
@@ -37,6 +38,7 @@ pub struct Piece<T> {
 }
 
 /// The pieces of one datagram, in order of arrival.
+#[derive(Clone)]
 pub struct Partial<T> {
     /// Header of the piece that came first.
     pub ip: Ip,
@@ -60,6 +62,7 @@ pub enum Outcome<T> {
 }
 
 /// Datagrams of one side in reassembly.
+#[derive(Clone)]
 pub struct Reassembly<T> {
     partial: HashMap<(DatagramKey, Vlans), Partial<T>, foldhash::fast::RandomState>,
     /// Oldest first; a counter tells apart what began at the same time.

@@ -36,6 +36,7 @@ const MAX_INCARNATIONS: usize = 8;
 /// How far before the bytes seen a SYN may stand and still belong to them: segments of one window, reordered.
 const SYN_REORDERING: i64 = 1 << 20;
 
+#[derive(Clone)]
 struct Held {
     frames: Frames,
     order: u64,
@@ -73,6 +74,7 @@ enum Lack {
 }
 
 /// One TCP flow.
+#[derive(Clone)]
 pub(super) struct TcpFlow {
     /// The oldest that anything is known or held of comes first.
     incarnations: VecDeque<Incarnation>,

@@ -16,7 +16,7 @@ pub const MAX_VECTORS: usize = 16;
 const SPARE: usize = 32;
 
 /// Messages that wait to be sent, in order.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Outbox {
     chunks: VecDeque<Vec<u8>>,
     /// Bytes of the first chunk that are already written.
@@ -94,7 +94,7 @@ impl Outbox {
 
 /// Received bytes that are not yet taken as messages. Holds at most one message and what one read brought after it,
 /// since [`Self::space`] offers room only up to [`Inbox::CAPACITY`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Inbox {
     bytes: Vec<u8>,
     start: usize,

@@ -68,14 +68,14 @@ pub(super) struct Own {
 }
 
 /// A frame that waits for its flow's delta.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Kept {
     pub(super) direction: Direction,
     pub(super) frame: Vec<u8>,
 }
 
 /// The translation of one flow.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Entry {
     /// Guest to wire.
     pub(super) base: Delta,

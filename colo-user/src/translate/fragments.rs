@@ -27,7 +27,7 @@ struct Key {
 }
 
 /// A kept fragment: where its data lies in its frame and in the datagram.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Kept {
     frame: Vec<u8>,
     data: usize,
@@ -35,7 +35,7 @@ struct Kept {
     offset: usize,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Assembly {
     key: Key,
     deadline: Mono,
@@ -46,7 +46,7 @@ struct Assembly {
 }
 
 /// The datagrams being put together.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Fragments {
     assemblies: Vec<Assembly>,
     bytes: usize,

@@ -100,7 +100,7 @@ pub enum Event {
 }
 
 /// The translator of one guest. Input in, frames edited in place, `now` as an argument; see the module.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Translator {
     mode: Mode,
     table: Table,

@@ -36,7 +36,7 @@ pub(super) struct Begun {
     pub(super) known: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Table {
     flows: HashMap<Flow, Entry, RandomState>,
     queue: BinaryHeap<Reverse<(Mono, Flow)>>,

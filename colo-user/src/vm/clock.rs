@@ -80,6 +80,12 @@ impl Silence {
         self.until.saturating_since(self.from)
     }
 
+    /// Before the first RESUME of a guest that never ran: it has said nothing.
+    #[must_use]
+    pub const fn first(resume: Moment) -> Self {
+        Self { from: resume.after, until: resume.after, sure: true }
+    }
+
     /// Whether the clocks agree with the order of events.
     #[must_use]
     pub const fn sure(&self) -> bool {

@@ -250,17 +250,28 @@ impl Follower {
         told.push_back(match stop {
             _ if self.side == Role::Secondary && completed => Told::TookOver,
             // A secondary whose first state came did not run before it.
-            _ if self.side == Role::Secondary && entering => Told::Ran(silence),
+            _ if self.side == Role::Secondary && entering => Told::Ran(Silence::first(moment)),
             Some(stop) if stop.copied => Told::Ran(silence),
-            Some(stop) if self.side == Role::Secondary && self.colo && !stop.paused => {
-                Told::Doubtful(silence)
+            // Also of one that an operator stopped: it is loaded without another STOP.
+            Some(Stop { paused, .. }) if self.side == Role::Secondary && self.colo => {
+                Told::Doubtful { silence, paused }
             }
-            _ => {
-                self.operator_stops += 1;
-                Told::Continued
-            }
+            _ => Told::Continued,
         });
+        self.operator_stops += u64::from(stop.is_some_and(|stop| stop.paused));
         self.checkpoints += u64::from(matches!(told.back(), Some(Told::Ran(_))));
+    }
+
+    /// What its next steps depend on, times apart.
+    #[cfg(test)]
+    pub(crate) fn summary(&self) -> String {
+        let stop = self.stop.map(|stop| (stop.copied, stop.unseen, stop.paused));
+        format!(
+            "{:?}{:?}{stop:?}{:?}",
+            (self.colo, self.left),
+            (self.entering, self.completed),
+            self.questions
+        )
     }
 
     /// Counters, by name.

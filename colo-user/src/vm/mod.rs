@@ -8,7 +8,7 @@
 //! ```text
 //!  primary    running ──STOP──▶ stopped ──MIGRATION_PASS──▶ copied ──RESUME──▶ running: Ran
 //!                                  └──RESUME──▶ running: Continued (an operator's stop)
-//!  secondary  running ──STOP──▶ stopped ──RESUME──▶ running: Ran (loaded), Continued (`paused`) or Doubtful
+//!  secondary  running ──STOP──▶ stopped ──RESUME──▶ running: Ran if `query-status` said `colo` meanwhile, else Doubtful
 //!                                  └──MIGRATION completed, RESUME──▶ running: TookOver
 //!  both       MIGRATION colo, RESUME: the first state;  COLO_EXIT: Left, in any order
 //! ```
@@ -49,7 +49,12 @@ pub enum Told {
     /// The guest runs on in the state in which it stopped.
     Continued,
     /// Secondary: the guest runs; whether it was loaded or continued is said by whether an `input-cut` comes.
-    Doubtful(Silence),
+    Doubtful {
+        /// While it stood.
+        silence: Silence,
+        /// An operator had stopped it, so it was rather continued; else it was rather loaded.
+        paused: bool,
+    },
     /// Secondary: the guest runs alone from here on; nothing was loaded.
     TookOver,
     /// COLO has ended on this side. An alarm, no takeover.

@@ -211,6 +211,14 @@ impl Protected {
         Ok(())
     }
 
+    /// Stops a guest as an operator would, and continues it after a while.
+    pub fn pause(&self, side: Side, time: Duration) -> Result<()> {
+        let monitor = &self.monitors[side.index()];
+        self.runtime.block_on(monitor.call(command::stop()))?;
+        thread::sleep(time);
+        Ok(self.runtime.block_on(monitor.call(command::cont())).map(drop)?)
+    }
+
     /// The end of all logs, and what QEMU has said.
     pub fn logs(&self) -> String {
         let mut text = String::new();

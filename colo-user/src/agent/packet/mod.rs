@@ -215,7 +215,7 @@ fn runs(told: &VecDeque<Told>) -> bool {
     told.iter().any(|told| {
         matches!(
             told,
-            Told::Ran(_) | Told::Doubtful(_) | Told::Continued | Told::TookOver | Told::Placed { .. }
+            Told::Ran(_) | Told::Doubtful { .. } | Told::Continued | Told::TookOver | Told::Placed { .. }
         )
     })
 }

@@ -28,7 +28,7 @@ pub struct Losses {
 }
 
 /// What was asked so far.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Asks {
     pub wanted_since: Option<Mono>,
     pub peer_lost_input: u64,

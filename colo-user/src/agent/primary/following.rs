@@ -205,7 +205,7 @@ impl Primary {
                 self.uncover(now);
             }
             Told::Stopped => (following.stopped, following.disturbed) = (true, true),
-            Told::Ran(silence) | Told::Doubtful(silence) => {
+            Told::Ran(silence) | Told::Doubtful { silence, .. } => {
                 following.stopped = false;
                 if let Some(cut) = following.cuts.back_mut().filter(|cut| cut.silence.is_none()) {
                     cut.silence = Some(silence);
@@ -329,6 +329,17 @@ impl Primary {
         following.anew = true;
         self.release_all(now, effects);
         self.judge_protection_if_linked();
+    }
+
+    /// What its next steps depend on, times apart.
+    #[cfg(test)]
+    pub(in crate::agent) fn summary(&self) -> String {
+        let Some(f) = &self.following else { return String::new() };
+        let cuts: Vec<_> =
+            f.cuts.iter().map(|c| (c.first, c.exact, c.sent, c.silence.is_some(), c.drained)).collect();
+        let flags = (f.placed, f.stopped, f.guard, f.ready, f.covered, f.disturbed, f.anew);
+        let waits = (self.waiting.len(), self.withheld.len(), self.comparator.held());
+        format!("{flags:?}{cuts:?}{waits:?}{:?}", self.epochs)
     }
 
     fn judge_protection_if_linked(&mut self) {

@@ -45,6 +45,8 @@ struct Load {
     silence: Silence,
     /// Set while nobody knows whether it was one: when it was seen.
     doubtful: Option<Mono>,
+    /// Rather none: an operator had stopped the guest.
+    paused: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -54,7 +56,7 @@ struct InputCut {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Loading {
     placed: bool,
     stopped: bool,
@@ -67,6 +69,8 @@ pub(super) struct Loading {
     loads: VecDeque<Load>,
     cuts: VecDeque<InputCut>,
     bases: Vec<Base>,
+    /// Those of the state that was loaded last.
+    last_bases: Vec<Base>,
     given: VecDeque<(Input, Given)>,
     given_bytes: usize,
     /// Frames that lay unread in the guest's interface at the last STOP.
@@ -127,25 +131,25 @@ impl Loading {
         }
     }
 
-    /// What the loaded state lacks of what was given, in order, and how much of it lies in the guest's interface.
-    fn lacking(&mut self, first: u64) -> (Vec<Input>, usize) {
-        let mut unread = self.unread;
-        let (mut again, mut lies) = (Vec::new(), 0);
+    /// What the loaded state lacks of what was given, in order. What lies in the guest's interface stays given.
+    fn lacking(&mut self, first: u64) -> Vec<Input> {
+        let mut unread = std::mem::take(&mut self.unread);
+        let mut again = Vec::new();
         for (input, given) in std::mem::take(&mut self.given).into_iter().rev() {
-            let in_tap = given != Given::Kept && unread > 0;
-            unread -= usize::from(in_tap);
+            let lies = given != Given::Kept && unread > 0;
+            unread -= usize::from(lies);
             if input.index < first {
                 continue;
             }
-            if in_tap && given == Given::Same {
-                lies += 1;
+            if lies && given == Given::Same {
+                self.given.push_front((input, given));
             } else {
                 again.push(input);
             }
         }
         again.reverse();
-        (self.given_bytes, self.unread) = (0, 0);
-        (again, lies)
+        self.given_bytes = self.given.iter().map(|(input, _)| input.frame.len()).sum();
+        again
     }
 }
 
@@ -195,9 +199,9 @@ impl Secondary {
                     self.doubt();
                 }
             }
-            Told::Ran(silence) => self.loaded(silence, None),
-            Told::Doubtful(silence) => {
-                self.loaded(silence, Some(now));
+            Told::Ran(silence) => self.loaded(now, Load { silence, doubtful: None, paused: false }),
+            Told::Doubtful { silence, paused } => {
+                self.loaded(now, Load { silence, doubtful: Some(now), paused });
                 if let Session::Syncing { beat, .. } | Session::InSync(beat) = &mut self.session {
                     beat.hurry(now);
                 }
@@ -213,15 +217,24 @@ impl Secondary {
         self.judge_protection();
     }
 
-    fn loaded(&mut self, silence: Silence, doubtful: Option<Mono>) {
+    fn loaded(&mut self, now: Mono, load: Load) {
         let Some(loading) = &mut self.loading else { return };
         (loading.stopped, loading.left) = (false, false);
         if loading.counts {
-            if !silence.sure() {
-                self.asks.push(AskReason::CutUnsure);
-            }
-            loading.loads.push_back(Load { silence, doubtful });
+            loading.loads.push_back(load);
+        } else if load.doubtful.is_none() {
+            self.load_uncut(now);
         }
+    }
+
+    /// A state was loaded whose cut is not known and will not be: its translation is that of the last one. What the client
+    /// was told to be owned is part of it, for nothing leaves the primary before this side has answered the cut.
+    fn load_uncut(&mut self, now: Mono) {
+        let Some(loading) = &mut self.loading else { return };
+        loading.disconnected();
+        let bases = loading.last_bases.clone();
+        self.forget_translation(now, bases);
+        self.unreleased.clear();
     }
 
     /// A checkpoint may have been missed: both sides have to count anew.
@@ -304,19 +317,22 @@ impl Secondary {
             return false;
         }
         let Some(loading) = &mut self.loading else { return false };
-        loading.loads.pop_front();
+        if loading.loads.pop_front().is_some_and(|load| !load.silence.sure()) {
+            self.asks.push(AskReason::CutUnsure);
+        }
         let Some(cut) = loading.cuts.pop_front() else { return false };
         self.own.cuts += 1;
         self.own.input_forgotten += loading.forgotten.saturating_sub(cut.first);
         loading.forgotten = loading.forgotten.min(cut.first);
-        let (again, lies) = loading.lacking(cut.first);
+        let again = loading.lacking(cut.first);
         loading.covered = true;
-        self.own.input_unread += lies as u64;
+        self.own.input_unread += loading.given.len() as u64;
         self.own.input_again += again.len() as u64;
         for input in again.into_iter().rev() {
             self.queue_bytes += input.frame.len();
             self.queue.push_front(input);
         }
+        loading.last_bases.clone_from(&cut.bases);
         self.forget_translation(now, cut.bases);
         self.unreleased.clear();
         let (ended, begun) = self.epochs.load(cut.first);
@@ -328,21 +344,32 @@ impl Secondary {
         true
     }
 
+    /// What its next steps depend on, times apart.
+    #[cfg(test)]
+    pub(in crate::agent) fn summary(&self) -> String {
+        let Some(l) = &self.loading else { return String::new() };
+        let loads: Vec<_> = l.loads.iter().map(|load| (load.doubtful.is_some(), load.paused)).collect();
+        let cuts: Vec<_> = l.cuts.iter().map(|cut| cut.first).collect();
+        let given: Vec<_> = l.given.iter().map(|(input, given)| (input.index, *given)).collect();
+        let queue: Vec<_> = self.queue.iter().map(|input| input.index).collect();
+        let flags = (l.placed, l.stopped, l.answer_due, l.counts, l.covered);
+        format!("{flags:?}{loads:?}{cuts:?}{given:?}{queue:?}{}{:?}", l.unread, self.epochs)
+    }
+
     /// What this host does when it goes on alone: drift becomes base, and what the guest lacks is injected.
     pub fn take_over(&mut self, now: Mono, effects: &mut Vec<Effect>) {
         self.lost(Reason::PeerLost, effects);
         let Some(loading) = &mut self.loading else { return };
         loading.alone = true;
-        if loading.loads.front().is_some_and(|load| load.doubtful.is_none()) {
-            // Loaded, and the primary died before it could say what the state brings along.
-            let bases = loading.cuts.pop_front().map(|cut| cut.bases).unwrap_or_default();
-            loading.loads.clear();
-            self.forget_translation(now, bases);
-            self.unreleased.clear();
-        }
-        let Some(loading) = &mut self.loading else { return };
+        let loaded = loading.loads.iter().any(|load| load.doubtful.is_none() || !load.paused);
+        let cut = loading.cuts.pop_front();
         loading.loads.clear();
         loading.cuts.clear();
+        if loaded {
+            // The primary may have died before it could say what the state brings along.
+            loading.last_bases = cut.map_or_else(|| std::mem::take(&mut loading.last_bases), |cut| cut.bases);
+            self.load_uncut(now);
+        }
         self.translator.take_over(now);
         self.unreleased.take_over();
     }

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 
 /// A run of bytes at an offset of the stream.
+#[derive(Clone)]
 struct Piece {
     from: i64,
     data: Box<[u8]>,
@@ -17,7 +18,7 @@ impl Piece {
 }
 
 /// Sparse bytes of a stream, as disjoint pieces in order.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Bytes {
     pieces: VecDeque<Piece>,
     total: usize,

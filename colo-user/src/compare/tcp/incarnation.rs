@@ -22,7 +22,7 @@ pub enum Side {
 }
 
 /// What one guest has said.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Voice {
     /// Its SYN or SYN-ACK.
     pub syn: Option<Syn>,
@@ -66,7 +66,7 @@ pub struct Difference {
 }
 
 /// One incarnation of a connection.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Incarnation {
     /// Sequence number of offset 0.
     origin: Option<Seq>,

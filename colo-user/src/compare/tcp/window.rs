@@ -13,7 +13,7 @@ use crate::wire::{Seq, TcpFlags, TcpSegment};
 const MAX_SHIFT: u8 = 14;
 
 /// The receive windows of one incarnation.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Window {
     /// How far the guests' windows are shifted.
     shift: Option<u8>,

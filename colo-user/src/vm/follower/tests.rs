@@ -84,7 +84,7 @@ fn name(told: Told) -> &'static str {
         Told::Copied { entry: true } => "entry",
         Told::Ran(_) => "ran",
         Told::Continued => "continued",
-        Told::Doubtful(_) => "doubtful",
+        Told::Doubtful { .. } => "doubtful",
         Told::TookOver => "took over",
         Told::Left => "left",
     }
@@ -121,7 +121,7 @@ fn colo_is_entered_by_a_stop_and_the_word_or_on_the_secondary_by_the_word_alone(
 
 #[test]
 fn what_a_secondarys_resume_means_is_said_by_its_state_while_it_stood() {
-    for (status, expected) in [("colo", "ran"), ("paused", "continued"), ("running", "doubtful")] {
+    for (status, expected) in [("colo", "ran"), ("paused", "doubtful"), ("running", "doubtful")] {
         let mut rig = Rig::secondary();
         assert_eq!(rig.hear(&[STOP]), ["stopped"]);
         rig.status(status);

@@ -93,6 +93,8 @@ fn frames_are_of_the_epoch_their_stamps_say_and_of_none_where_the_clocks_contrad
     rig.told(Told::Stopped, 0);
     rig.told(Told::Ran(Silence::between(moment(99_000), moment(99_010))), 0);
     assert_eq!([89, 105, 121].map(|ms| rig.core.place(at(ms))), [Place::Now, Place::Drop, Place::Wait]);
+    cut(&mut rig, 7, 2);
+    rig.settle();
     rig.tick();
     assert!(rig.said().contains(&"Ask(CutUnsure)".to_owned()));
 }
@@ -116,7 +118,7 @@ fn a_doubtful_resume_is_a_load_if_its_cut_comes_and_none_if_the_primary_answers_
         let mut rig = in_colo();
         rig.told(Told::Stopped, 0);
         rig.tick();
-        rig.told(Told::Doubtful(silence()), 0);
+        rig.told(Told::Doubtful { silence: silence(), paused: false }, 0);
         rig.input(2);
         rig.inject(Injection::Sent);
         rig.hear(&heartbeat(at(5))).unwrap();
@@ -136,7 +138,7 @@ fn a_doubtful_resume_is_a_load_if_its_cut_comes_and_none_if_the_primary_answers_
 fn a_checkpoint_behind_a_doubtful_resume_counts_anew() {
     let mut rig = in_colo();
     rig.told(Told::Stopped, 0);
-    rig.told(Told::Doubtful(silence()), 0);
+    rig.told(Told::Doubtful { silence: silence(), paused: false }, 0);
     rig.told(Told::Stopped, 0);
     rig.tick();
     assert!(rig.said().contains(&"Ask(EpochsInDoubt)".to_owned()));
