@@ -32,8 +32,13 @@ impl Live {
 
     /// Shows one status.
     pub fn show(&self, status: &Status) {
+        self.tell(&summary(status));
+    }
+
+    /// Shows a line of other words.
+    pub fn tell(&self, words: &str) {
         let second = self.begun.elapsed().as_secs();
-        let line = format!("  {second:>3} s  {}", summary(status));
+        let line = format!("  {second:>3} s  {words}");
         let mut out = io::stdout().lock();
         // A reader that went away is no reason to leave namespaces behind.
         let _ = if self.terminal { write!(out, "\r\x1b[K{line}") } else { writeln!(out, "{line}") };

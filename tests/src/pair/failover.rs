@@ -136,12 +136,21 @@ pub struct Outcome {
     pub wrong: Vec<String>,
     /// The longest time a connection stood still.
     pub longest: Duration,
+    /// Which.
+    pub slowest: String,
     /// From the event until all connections had gone on.
     pub went_on: Option<Duration>,
     /// Bytes that were due and did not come right.
     pub lost: u64,
     /// For a failure: connections, logs, what QEMU has said.
     pub seen: String,
+}
+
+impl Outcome {
+    fn of(wrong: Vec<String>, went_on: Option<Duration>, report: &Report, seen: String) -> Self {
+        let slowest = report.slowest().map(|connection| connection.name.clone()).unwrap_or_default();
+        Self { wrong, longest: report.longest().length, slowest, went_on, lost: report.lost(), seen }
+    }
 }
 
 /// Boots a pair, protects it, and runs one case. An error is one of the set-up; what the case showed is in the outcome.
@@ -165,8 +174,7 @@ pub fn run(programs: &Programs, case: Case, seed: u64, stop: &AtomicBool) -> Res
     let heard = watch.finish()?;
     let wrong = judge(&went_on, &report, &heard, case.event.sides());
     let seen = if wrong.is_empty() { String::new() } else { report.table() + &pair.logs() };
-    let longest = report.longest().length;
-    Ok(Outcome { wrong, longest, went_on: went_on.ok(), lost: report.lost(), seen })
+    Ok(Outcome::of(wrong, went_on.ok(), &report, seen))
 }
 
 /// Goes on until the moment has come.
@@ -261,8 +269,7 @@ pub fn run_twice(programs: &Programs, seed: u64, stop: &AtomicBool) -> Result<Ou
     let heard = watch.finish()?;
     let wrong = judge(&outcome, &report, &heard, &[Side::First, Side::Second, Side::First]);
     let seen = if wrong.is_empty() { String::new() } else { report.table() + &pair.logs() };
-    let longest = report.longest().length;
-    Ok(Outcome { wrong, longest, went_on: outcome.ok(), lost: report.lost(), seen })
+    Ok(Outcome::of(wrong, outcome.ok(), &report, seen))
 }
 
 /// Numbers from a seed.

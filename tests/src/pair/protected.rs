@@ -58,7 +58,7 @@ impl Default for Options {
             delay: Duration::from_secs(3600),
             disk: false,
             both: Vec::new(),
-            primary: ["--wait-min", "500", "--wait-max", "3000"].map(str::to_owned).to_vec(),
+            primary: ["--wait-min", "2000", "--wait-max", "4000"].map(str::to_owned).to_vec(),
         }
     }
 }
@@ -133,6 +133,8 @@ impl Protected {
     /// Waits until the agents have met, so that nothing is said between COLO and protection, enters COLO, and waits for
     /// protection.
     fn enter(&mut self, primary: Side, stop: &AtomicBool) -> Result<()> {
+        // A monitor has one client at a time.
+        self.monitors.clear();
         self.wait_for(primary, "the agents to meet", stop, |status| status.json()["reason"] == NOT_IN_COLO)?;
         let (from, to) = (vm(&self.pair, primary), vm(&self.pair, primary.other()));
         let followed = self.runtime.block_on(async {

@@ -146,17 +146,35 @@ fn acts(pair: &mut Protected, control: &Control<'_>, plan: &Plan, story: &mut St
     control.wait_for(GOES_ON, &before, PATIENCE)?;
     story.took_over = Some(killed.elapsed());
     say!("Every connection goes on; the last of them had {GOES_ON} answers after {:.0?}.", killed.elapsed());
-    watch_for(pair, Side::Second, &live, time)?;
+    watch_survivor(pair, &live, time)?;
     live.done();
     Ok(())
 }
 
 /// Lets the traffic run, with a live line each second.
 fn watch_for(pair: &Protected, side: Side, live: &Live, time: Duration) -> Result<()> {
+    each_second(time, || {
+        live.show(&pair.status(side)?);
+        Ok(())
+    })
+}
+
+/// As [`watch_for`], where nothing is compared any more.
+fn watch_survivor(pair: &Protected, live: &Live, time: Duration) -> Result<()> {
+    each_second(time, || {
+        let status = pair.status(Side::Second)?;
+        let standing = status.json()["failover"]["standing"].as_str().unwrap_or("?").to_owned();
+        let (out, input) = (status.count("guest_passed")?, status.count("uplink_passed")?);
+        live.tell(&format!("{standing}  passed by the kernel alone: {out} frames out, {input} in"));
+        Ok(())
+    })
+}
+
+fn each_second(time: Duration, mut show: impl FnMut() -> Result<()>) -> Result<()> {
     let end = Instant::now() + time;
     while Instant::now() < end {
         let next = Instant::now() + Duration::from_secs(1);
-        live.show(&pair.status(side)?);
+        show()?;
         while Instant::now() < next.min(end) {
             ensure!(!stop::wanted(), "the lab was stopped");
             thread::sleep(Duration::from_millis(20));
@@ -247,8 +265,11 @@ fn summary(report: &Report, story: &Story) {
     if let Some(took) = story.took_over {
         line("takeover", format!("every connection had {GOES_ON} answers {} after the kill", short(took)));
     }
-    let gap = report.longest();
-    line("longest client gap", format!("{}, from {:.1} s on", short(gap.length), gap.at.as_secs_f64()));
+    if let Some(slowest) = report.slowest() {
+        let (gap, name) = (slowest.longest, &slowest.name);
+        let text = format!("{}, from {:.1} s on ({name})", short(gap.length), gap.at.as_secs_f64());
+        line("longest client gap", text);
+    }
     line("bytes lost", report.lost().to_string());
 }
 

@@ -75,8 +75,9 @@ impl Row {
             let well = if outcome.wrong.is_empty() { "ok" } else { "FAILED" };
             let went_on = outcome.went_on.map_or_else(|| "-".to_owned(), |time| format!("{time:.0?}"));
             say!(
-                "{name} seed {seed}: {well}, went on after {went_on}, longest gap {:.0?}, {} bytes lost ({:.0?})",
+                "{name} seed {seed}: {well}, went on after {went_on}, longest gap {:.0?} ({}), {} bytes lost ({:.0?})",
                 outcome.longest,
+                outcome.slowest,
                 outcome.lost,
                 begun.elapsed()
             );
@@ -169,6 +170,7 @@ mod tests {
         let outcome = |seed: u64| Outcome {
             wrong: if seed == 8 { vec!["wrong".into()] } else { Vec::new() },
             longest: Duration::from_millis(seed),
+            slowest: String::new(),
             went_on: None,
             lost: 0,
             seen: String::new(),

@@ -84,10 +84,15 @@ impl Report {
         self.connections.iter().map(|connection| connection.lost).sum()
     }
 
-    /// The longest gap of any TCP connection. Datagrams have their own timer, in the client.
-    pub fn longest(&self) -> Gap {
+    /// The TCP connection with the longest gap. Datagrams have their own timer, in the client.
+    pub fn slowest(&self) -> Option<&Connection> {
         let tcp = self.connections.iter().filter(|connection| connection.kind != Kind::Datagram);
-        tcp.map(|connection| connection.longest).max_by_key(|gap| gap.length).unwrap_or_default()
+        tcp.max_by_key(|connection| connection.longest.length)
+    }
+
+    /// The longest gap of any TCP connection.
+    pub fn longest(&self) -> Gap {
+        self.slowest().map(|connection| connection.longest).unwrap_or_default()
     }
 
     /// What broke: empty if all went on.
