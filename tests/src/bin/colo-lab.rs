@@ -21,7 +21,7 @@ enum Command {
     /// Run the lab: traffic, a divergence, the end of the primary, a verdict; exit code 0 if all is as it must be
     Run {
         /// What the replicas are
-        #[arg(long, value_enum, default_value_t = Replicas::Namespaces)]
+        #[arg(long, value_enum, default_value_t = Replicas::Vms)]
         replicas: Replicas,
         /// How long each phase lasts
         #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=3600))]
