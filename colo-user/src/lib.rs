@@ -18,4 +18,5 @@ pub mod protect;
 pub mod qmp;
 pub mod translate;
 pub mod vm;
+pub mod watchdog;
 pub mod wire;

@@ -9,6 +9,7 @@ pub mod protect;
 pub mod secondary;
 pub mod signals;
 pub mod status;
+pub mod watchdog;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,7 @@ pub enum Command {
     Detach(detach::Detach),
     Compare(compare::Compare),
     Diff(diff::Diff),
+    Watchdog(watchdog::Watchdog),
 }
 
 impl Command {
@@ -47,6 +49,7 @@ impl Command {
             Self::Detach(detach) => detach.run(),
             Self::Compare(compare) => compare.run(),
             Self::Diff(diff) => diff.run(),
+            Self::Watchdog(watchdog) => watchdog.run(),
         }
     }
 }

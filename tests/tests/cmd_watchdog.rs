@@ -1,0 +1,524 @@
+//! `colo watchdog` as a process, against a peer that speaks the original's frames, written out here byte by byte.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, ErrorKind, Read, Write as _},
+    net::TcpStream,
+    os::unix::net::{UnixListener, UnixStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc::{Receiver, channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+use colo_tests::lab::child::Programs;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const PULSE: &[u8] = b"\x00\x00\x00\x18advanced-watchdog pulse\x00";
+const REPLY: &[u8] = b"\x00\x00\x00\x1eadvanced-watchdog reply pulse\x00";
+const SCRIPT: &str = "nbd_server_stop\nx_colo_lost_heartbeat\n";
+
+/// How long something may take that should happen at once, on a busy machine.
+const SOON: Duration = Duration::from_secs(20);
+
+fn colo() -> Command {
+    Command::new(Programs::beside(env!("CARGO_BIN_EXE_colo-lab").as_ref()).colo)
+}
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// One of colo's nodes, seen from the other end.
+struct Node {
+    path: PathBuf,
+    listener: Option<UnixListener>,
+}
+
+impl Node {
+    fn new(dir: &Path, name: &str, colo_listens: bool) -> Self {
+        let path = dir.join(name);
+        let listener = (!colo_listens).then(|| UnixListener::bind(&path).unwrap());
+        Self { path, listener }
+    }
+
+    fn endpoint(&self) -> String {
+        let server = if self.listener.is_some() { "" } else { ",server=on" };
+        format!("unix:{}{server}", self.path.display())
+    }
+
+    /// Connects, or is connected to.
+    fn meet(&self) -> UnixStream {
+        let end = Instant::now() + SOON;
+        loop {
+            let met = match &self.listener {
+                None => UnixStream::connect(&self.path),
+                Some(listener) => {
+                    listener.set_nonblocking(true).unwrap();
+                    listener.accept().map(|(stream, _)| stream)
+                }
+            };
+            match met {
+                Ok(stream) => {
+                    stream.set_nonblocking(false).unwrap();
+                    stream.set_read_timeout(Some(SOON)).unwrap();
+                    return stream;
+                }
+                Err(error) => assert!(Instant::now() < end, "{}: {error}", self.path.display()),
+            }
+            thread::sleep(ms(5));
+        }
+    }
+}
+
+/// A running watchdog with its lines.
+struct Dog {
+    child: Child,
+    lines: Receiver<Value>,
+    log: PathBuf,
+    started: Instant,
+}
+
+impl Dog {
+    fn start(dir: &Path, arguments: &[&str]) -> Self {
+        let log = dir.join("log");
+        let started = Instant::now();
+        let mut child = colo()
+            .args(["watchdog", "--json"])
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(fs::File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let (sender, lines) = channel();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                let line = serde_json::from_str(&line).expect("a line of JSON");
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let dog = Self { child, lines, log, started };
+        dog.wait_for("state", |line| line["was"].is_null());
+        dog
+    }
+
+    /// The next such line; those before it are passed over.
+    #[track_caller]
+    fn wait_for(&self, event: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let end = Instant::now() + SOON;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let Ok(line) = self.lines.recv_timeout(left) else {
+                panic!("no `{event}`: {}", fs::read_to_string(&self.log).unwrap());
+            };
+            if line["event"] == event && wanted(&line) {
+                return line;
+            }
+        }
+    }
+
+    #[track_caller]
+    fn state(&self, state: &str) -> Value {
+        self.wait_for("state", |line| line["state"] == state)
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    fn end(mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Dog {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A watchdog with both its nodes.
+struct Set {
+    dog: Dog,
+    awd: Node,
+    notification: Node,
+    dir: TempDir,
+}
+
+impl Set {
+    fn new(listens: bool, more: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let awd = Node::new(dir.path(), "awd", listens);
+        let notification = Node::new(dir.path(), "notification", !listens);
+        let script = dir.path().join("script");
+        fs::write(&script, SCRIPT).unwrap();
+        let (awd_end, notification_end) = (awd.endpoint(), notification.endpoint());
+        let mut arguments = vec!["--awd-node", &awd_end, "--notification-node", &notification_end];
+        arguments.extend(["--opt-script", script.to_str().unwrap()]);
+        arguments.extend(more);
+        let dog = Dog::start(dir.path(), &arguments);
+        Self { dog, awd, notification, dir }
+    }
+
+    fn monitor(&self) -> UnixStream {
+        let stream = self.notification.meet();
+        self.dog.wait_for("connected", |line| line["node"] == "notification_node");
+        stream
+    }
+
+    fn peer(&self) -> UnixStream {
+        let stream = self.awd.meet();
+        self.dog.wait_for("connected", |line| line["node"] == "awd_node");
+        stream
+    }
+}
+
+/// One frame with its length.
+fn frame(stream: &mut impl Read) -> Vec<u8> {
+    let mut bytes = vec![0; 4];
+    stream.read_exact(&mut bytes).expect("a frame");
+    let length = u32::from_be_bytes(bytes[..4].try_into().unwrap()) as usize;
+    bytes.resize(4 + length, 0);
+    stream.read_exact(&mut bytes[4..]).expect("a whole frame");
+    bytes
+}
+
+/// The script, whole.
+#[track_caller]
+fn script(monitor: &mut UnixStream, wanted: &str) {
+    let mut bytes = vec![0; wanted.len()];
+    monitor.read_exact(&mut bytes).expect("the script");
+    assert_eq!(String::from_utf8(bytes).unwrap(), wanted);
+}
+
+/// Nothing comes for so long.
+#[track_caller]
+fn silence(stream: &mut UnixStream, time: Duration) {
+    stream.set_read_timeout(Some(time)).unwrap();
+    let mut bytes = [0; 256];
+    let outcome = stream.read(&mut bytes);
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    match outcome {
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+        other => panic!("{other:?}: {}", String::from_utf8_lossy(&bytes)),
+    }
+}
+
+#[test]
+fn pulses_and_replies_are_the_originals_in_both_roles_and_directions() {
+    for (server, listens) in [(true, true), (true, false), (false, true), (false, false)] {
+        let mut more = vec!["--pulse-interval", "400", "--timeout", "600000"];
+        more.extend(server.then_some("--server"));
+        let set = Set::new(listens, &more);
+        let mut peer = set.peer();
+        for nth in 1..=3 {
+            assert_eq!(frame(&mut peer), PULSE, "server {server}, listens {listens}");
+            assert!(set.dog.started.elapsed() >= ms(400) * nth, "not before its time, and none on connect");
+        }
+        for said in [PULSE, b"\x00\x00\x00\x02hi", b"\x00\x00\x00\x00"] {
+            peer.write_all(said).unwrap();
+        }
+        set.dog.state("alive");
+        let heard: Vec<_> = (0..8).map(|_| frame(&mut peer)).collect();
+        let replies = heard.iter().filter(|frame| **frame == REPLY).count();
+        assert_eq!(replies, if server { 0 } else { 3 }, "server {server}, listens {listens}");
+        assert!(heard.iter().all(|frame| frame == PULSE || frame == REPLY));
+        assert_eq!(set.dog.end().code(), Some(0));
+    }
+}
+
+#[test]
+fn over_tcp_too_and_without_a_line_of_log_for_each_pulse() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = dir.path().join("script");
+    fs::write(&script, SCRIPT).unwrap();
+    let log = dir.path().join("log");
+    let child = colo()
+        .args(["watchdog", "--json", "--awd-node", "tcp:127.0.0.1:0,server=on"])
+        .args(["--notification-node", "tcp:127.0.0.1:0,server=on", "--opt-script"])
+        .arg(&script)
+        .args(["--pulse-interval", "10", "--timeout", "600000"])
+        .stdout(Stdio::piped())
+        .stderr(fs::File::create(&log).unwrap())
+        .spawn();
+    let mut child = child.unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let line: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((&line["event"], &line["node"]), (&"listening".into(), &"awd_node".into()));
+    let mut peer =
+        TcpStream::connect(line["address"].as_str().unwrap().strip_prefix("tcp:").unwrap()).unwrap();
+    peer.set_read_timeout(Some(SOON)).unwrap();
+    let mut replies = 0;
+    for _ in 0..100 {
+        peer.write_all(PULSE).unwrap();
+        replies += usize::from(frame(&mut peer) == REPLY);
+    }
+    assert!(replies >= 50);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let said = fs::read_to_string(&log).unwrap();
+    assert!(said.lines().count() < 10, "{said}");
+}
+
+#[test]
+fn a_peer_that_is_heard_is_left_alone_and_one_that_falls_silent_is_not() {
+    let set = Set::new(true, &["--server", "--timeout", "3000", "--pulse-interval", "60000"]);
+    let (mut peer, mut monitor) = (set.peer(), set.monitor());
+    let mut last = Instant::now();
+    for _ in 0..45 {
+        last = Instant::now();
+        peer.write_all(PULSE).unwrap();
+        silence(&mut monitor, ms(100));
+    }
+    script(&mut monitor, SCRIPT);
+    assert!(last.elapsed() >= ms(3000));
+    assert!(set.dog.state("timed-out")["silent_ms"].as_u64().unwrap() >= 3000);
+}
+
+#[test]
+fn a_timeout_is_within_a_tenth_of_the_set_value() {
+    let set = Set::new(false, &["--timeout", "500", "--pulse-interval", "60000"]);
+    let (mut peer, mut monitor) = (set.peer(), set.monitor());
+    let mut measured = Vec::new();
+    // A busy machine may delay any one of them, but hardly all.
+    while measured.iter().all(|&time| time > ms(550)) {
+        assert!(measured.len() < 20, "{measured:?}");
+        let sent = Instant::now();
+        peer.write_all(PULSE).unwrap();
+        set.dog.state("alive");
+        script(&mut monitor, SCRIPT);
+        measured.push(sent.elapsed());
+        assert!(measured.iter().all(|&time| time >= ms(500)), "{measured:?}");
+    }
+}
+
+#[test]
+fn each_timeout_says_the_script_once_after_reconnects_of_either_node_too() {
+    for listens in [true, false] {
+        let set = Set::new(listens, &["--server", "--timeout", "1500", "--pulse-interval", "60000"]);
+        let mut monitor = set.monitor();
+        let mut peer = set.peer();
+        peer.write_all(PULSE).unwrap();
+        script(&mut monitor, SCRIPT);
+        silence(&mut monitor, ms(3500));
+
+        // The peer comes back, and is lost again.
+        drop(peer);
+        let mut peer = set.peer();
+        silence(&mut monitor, ms(200));
+        peer.write_all(PULSE).unwrap();
+        script(&mut monitor, SCRIPT);
+
+        // The monitor comes back: nothing is owed to it, until the next timeout.
+        drop(monitor);
+        let mut monitor = set.monitor();
+        silence(&mut monitor, ms(500));
+        peer.write_all(PULSE).unwrap();
+        script(&mut monitor, SCRIPT);
+
+        // The monitor is away at the timeout: the script waits for it.
+        drop(monitor);
+        set.dog.wait_for("disconnected", |line| line["node"] == "notification_node");
+        peer.write_all(PULSE).unwrap();
+        if listens {
+            // Here colo connects, and the listener's queue is what it would reach.
+            fs::rename(&set.notification.path, set.dir.path().join("away")).unwrap();
+        }
+        set.dog.state("timed-out");
+        if listens {
+            fs::rename(set.dir.path().join("away"), &set.notification.path).unwrap();
+        }
+        let mut monitor = set.notification.meet();
+        script_after_empty(&set, &mut monitor);
+        silence(&mut monitor, ms(500));
+    }
+}
+
+/// The script on this connection, or on the next one if this was begun before the monitor was away.
+#[track_caller]
+fn script_after_empty(set: &Set, monitor: &mut UnixStream) {
+    let mut bytes = vec![0; SCRIPT.len()];
+    if monitor.read_exact(&mut bytes).is_err() {
+        *monitor = set.notification.meet();
+        monitor.read_exact(&mut bytes).expect("the script");
+    }
+    assert_eq!(bytes, SCRIPT.as_bytes());
+}
+
+#[test]
+fn a_peer_that_never_comes_is_missed() {
+    for listens in [true, false] {
+        let mut set = Set::new(listens, &["--timeout", "700"]);
+        set.awd.listener = None;
+        let mut monitor = set.notification.meet();
+        script(&mut monitor, SCRIPT);
+        assert!(set.dog.started.elapsed() >= ms(700));
+        assert_eq!(set.dog.state("timed-out")["was"], "never-seen");
+        silence(&mut monitor, ms(1000));
+    }
+}
+
+#[test]
+fn a_bad_frame_costs_its_connection_alone() {
+    let set = Set::new(true, &["--pulse-interval", "200", "--timeout", "600000"]);
+    let mut good = set.peer();
+    good.write_all(PULSE).unwrap();
+    set.dog.state("alive");
+    for bad in [&b"\xff\xff\xff\xff"[..], b"\x00\x01\x10\x01", b"QMP{\"execute\""] {
+        let mut peer = set.peer();
+        peer.write_all(bad).unwrap();
+        let line = set.dog.wait_for("disconnected", |line| line["node"] == "awd_node");
+        assert!(line["reason"].as_str().unwrap().contains("bad frame"), "{line}");
+        let mut rest = Vec::new();
+        peer.read_to_end(&mut rest).expect("closed");
+    }
+    let mut cut = set.peer();
+    cut.write_all(&PULSE[..9]).unwrap();
+    drop(cut);
+    let line = set.dog.wait_for("disconnected", |line| line["node"] == "awd_node");
+    assert!(line["reason"].as_str().unwrap().contains("middle of a frame"), "{line}");
+    // The longest legal frame, in two pieces, on a connection that was there all along.
+    let mut longest = vec![0xa5; 4 + 69_632];
+    longest[..4].copy_from_slice(&69_632_u32.to_be_bytes());
+    good.write_all(&longest[..30_000]).unwrap();
+    thread::sleep(ms(50));
+    good.write_all(&longest[30_000..]).unwrap();
+    let replies = (0..).map(|_| frame(&mut good)).filter(|frame| frame == REPLY).take(2).count();
+    assert_eq!(replies, 2);
+}
+
+#[test]
+fn a_watchdog_that_was_not_run_does_not_blame_its_peer() {
+    let set = Set::new(true, &["--server", "--timeout", "1500", "--pulse-interval", "60000"]);
+    let (mut peer, mut monitor) = (set.peer(), set.monitor());
+    peer.write_all(PULSE).unwrap();
+    set.dog.state("alive");
+    set.dog.signal(Signal::STOP);
+    for _ in 0..25 {
+        peer.write_all(PULSE).unwrap();
+        thread::sleep(ms(100));
+    }
+    let last = Instant::now();
+    peer.write_all(PULSE).unwrap();
+    set.dog.signal(Signal::CONT);
+    script(&mut monitor, SCRIPT);
+    assert!(last.elapsed() >= ms(1500), "after {:?}", last.elapsed());
+}
+
+#[test]
+fn debounce_lets_timeouts_pass() {
+    let set =
+        Set::new(true, &["--server", "--timeout", "400", "--debounce", "2", "--pulse-interval", "60000"]);
+    let (mut peer, mut monitor) = (set.peer(), set.monitor());
+    let sent = Instant::now();
+    peer.write_all(PULSE).unwrap();
+    script(&mut monitor, SCRIPT);
+    assert!(sent.elapsed() >= ms(1200));
+    set.dog.state("late");
+    assert_eq!(set.dog.state("timed-out")["was"], "late");
+}
+
+#[test]
+fn the_script_is_read_again_on_sighup() {
+    let set = Set::new(true, &["--server", "--timeout", "500", "--pulse-interval", "60000"]);
+    let mut monitor = set.monitor();
+    script(&mut monitor, SCRIPT);
+    let path = set.dir.path().join("script");
+    let mut peer = set.peer();
+    for (text, wanted) in [("quit\n", "quit\n"), ("", "quit\n")] {
+        fs::write(&path, text).unwrap();
+        set.dog.signal(Signal::HUP);
+        let line = set.dog.wait_for("script_read", |_| true);
+        assert_eq!(line["error"].is_string(), text.is_empty(), "{line}");
+        peer.write_all(PULSE).unwrap();
+        script(&mut monitor, wanted);
+    }
+}
+
+#[test]
+fn a_command_runs_at_the_timeout() {
+    let dir = tempfile::tempdir().unwrap();
+    let seen = dir.path().join("seen");
+    let action = format!("exec:echo $COLO_WATCHDOG $COLO_SILENT_MS >> {}", seen.display());
+    let awd = format!("unix:{},server=on", dir.path().join("awd").display());
+    let dog = Dog::start(
+        dir.path(),
+        &["--name", "vm7", "--awd-node", &awd, "--on-timeout", &action, "--timeout", "300"],
+    );
+    assert_eq!(dog.wait_for("command", |_| true)["outcome"], "exit status: 0");
+    let text = fs::read_to_string(&seen).unwrap();
+    let (name, silent) = text.trim().split_once(' ').unwrap();
+    assert!(name == "vm7" && silent.parse::<u64>().unwrap() >= 300, "{text}");
+}
+
+#[test]
+fn several_watchdogs_in_one_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let script_file = dir.path().join("script");
+    fs::write(&script_file, SCRIPT).unwrap();
+    let nodes =
+        |name: &str| (Node::new(dir.path(), &format!("{name}.awd"), true), Node::new(dir.path(), name, true));
+    let (one, two) = (nodes("one"), nodes("two"));
+    let entry = |name: &str, (awd, notification): &(Node, Node), timeout: u32| {
+        format!(
+            "[[watchdog]]\nname = {name:?}\nserver = true\nawd_node = {:?}\nnotification_node = {:?}\nopt_script = {script_file:?}\n\
+             pulse_interval = 100\ntimeout = {timeout}\n",
+            awd.endpoint(),
+            notification.endpoint()
+        )
+    };
+    let config = dir.path().join("watchdogs.toml");
+    fs::write(&config, entry("one", &one, 600_000) + &entry("two", &two, 400)).unwrap();
+    let dog = Dog::start(dir.path(), &["--config", config.to_str().unwrap()]);
+    let (mut first, mut second) = (one.1.meet(), two.1.meet());
+    script(&mut second, SCRIPT);
+    assert_eq!(dog.state("timed-out")["watchdog"], "two");
+    silence(&mut first, ms(200));
+    assert_eq!(frame(&mut one.0.meet()), PULSE);
+    assert_eq!(dog.end().code(), Some(0));
+    assert!(!one.0.path.exists(), "its sockets are gone");
+}
+
+#[test]
+fn exit_codes_tell_what_is_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    fs::write(path("config"), "[[watchdog]]\nname = 'x'\n").unwrap();
+    fs::write(path("script"), SCRIPT).unwrap();
+    let awd = format!("unix:{}", path("awd"));
+    let taken = format!("unix:{},server=on", path("script"));
+    let run = |arguments: &[&str]| {
+        let output = colo().arg("watchdog").args(arguments).output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (script, missing, config) = (path("script"), path("missing"), path("config"));
+    let with = |more: &[&str]| {
+        let base = ["--awd-node", &awd, "--notification-node", &awd, "--opt-script"];
+        run(&[&base[..], more].concat())
+    };
+    for (outcome, code, said) in [
+        (with(&[&missing]), 1, "missing"),
+        (
+            run(&["--awd-node", &taken, "--notification-node", &awd, "--opt-script", &script]),
+            1,
+            "not a socket",
+        ),
+        (with(&[&script, "--timeout", "0"]), 2, "--timeout"),
+        (with(&[&script, "--pulse-interval", "0"]), 2, "--pulse-interval"),
+        (run(&["--awd-node", &awd]), 2, "--opt-script"),
+        (run(&["--awd-node", &awd, "--on-timeout", "reboot"]), 2, "exec:COMMAND"),
+        (run(&["--config", &config]), 2, "awd_node"),
+        (run(&["--config", &config, "--timeout", "5"]), 2, "--config"),
+    ] {
+        assert!(outcome.0 == code && outcome.1.contains(said), "wanted {code} and `{said}`: {outcome:?}");
+    }
+}
