@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::Result;
+use colo_user::qmp::Client;
 use tokio::runtime::{Builder, Runtime};
 
 use super::{
@@ -87,8 +88,8 @@ pub struct Running {
     entered: Instant,
     /// The client of the second VM, where it has one.
     pub shadow: Option<Netns>,
-    /// Where the journal of a stock pair is written.
-    _following: Option<Runtime>,
+    /// What the journal of a stock pair is written by: it ends with the client.
+    _following: Option<(Client, Runtime)>,
 }
 
 impl Running {
@@ -113,8 +114,8 @@ impl Running {
                     anyhow::Ok(primary)
                 })?;
                 let journal = Journal::default();
-                journal.follow(&runtime, followed);
-                following = Some(runtime);
+                let client = journal.follow(&runtime, followed);
+                following = Some((client, runtime));
                 Vms::Stock(Box::new(pair), journal)
             }
             Side::Colo | Side::ColoRealtime => {
