@@ -52,7 +52,7 @@ pub enum Event {
 #[derive(Debug)]
 pub enum Node {
     /// This side listens.
-    Listen(AsyncListener),
+    Listen(Box<AsyncListener>),
     /// This side connects.
     Connect(Endpoint),
 }
@@ -66,7 +66,7 @@ impl Node {
         let listener = endpoint.listen()?;
         let address =
             listener.local_addr().map_or_else(|| endpoint.address.to_string(), |a| format!("tcp:{a}"));
-        Ok((Self::Listen(AsyncListener::new(listener)?), Some(address)))
+        Ok((Self::Listen(Box::new(AsyncListener::new(listener)?)), Some(address)))
     }
 
     /// Has `serve` talk on each connection, for ever.
@@ -75,7 +75,7 @@ impl Node {
         F: Future<Output = ()> + Send + 'static,
     {
         match self {
-            Self::Listen(listener) => listen(listener, serve).await,
+            Self::Listen(listener) => listen(*listener, serve).await,
             Self::Connect(endpoint) => connect(endpoint, serve).await,
         }
     }
