@@ -242,6 +242,7 @@ impl Secondary {
             Message::Input { epoch, index, frame } => {
                 beat.frames += 1;
                 self.epochs.check_input(*epoch)?;
+                self.unreleased.heard(frame);
                 self.input(*index, frame);
             }
             // What was learned before the state was loaded is part of it.

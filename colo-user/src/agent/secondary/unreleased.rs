@@ -1,24 +1,39 @@
 //! What the guest said and the primary is not known to have let out: a survivor says it again, first of all. Most of it
 //! the clients have; duplicates are harmless to TCP.
 //!
-//! Bounded by [`MAX_FRAMES`] and [`MAX_BYTES`], beyond which the oldest goes: TCP repeats it by itself. What the primary had
-//! taken from the link two heartbeats ago is forgotten. A SYN is never said again from here: it carries the guest's own
-//! number until it is translated on the direct path, and the guest repeats it.
+//! Bounded by [`MAX_FRAMES`] and [`MAX_BYTES`], beyond which the oldest goes: TCP repeats it by itself, after a timeout that
+//! has doubled while nobody answered. TCP data is forgotten when the client has acknowledged it: the primary may have taken it
+//! and never have said it itself. Anything else is forgotten when the primary had taken it two heartbeats ago. A SYN is never
+//! said again from here: it carries the guest's own number until it is translated on the direct path, and the guest
+//! repeats it.
 
-use crate::wire::{Ether, Ip, TcpFlags, TcpSegment, proto};
-use std::collections::VecDeque;
+use crate::wire::{Ether, Ip, Seq, TcpFlags, TcpSegment, proto};
+use std::collections::{HashMap, VecDeque};
 
 /// Most frames.
-pub const MAX_FRAMES: usize = 1024;
+pub const MAX_FRAMES: usize = 4096;
 /// Most bytes.
-pub const MAX_BYTES: usize = 1 << 20;
+pub const MAX_BYTES: usize = 4 << 20;
+
+/// Address and port of the guest, and of its peer.
+type Ends = [([u8; 16], u16); 2];
+
+#[derive(Clone, Debug)]
+struct Said {
+    /// Messages sent before it.
+    number: u64,
+    frame: Vec<u8>,
+    /// What acknowledges its data.
+    data: Option<(Ends, Seq)>,
+}
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Unreleased {
-    /// With the number of messages sent before it.
-    frames: VecDeque<(u64, Vec<u8>)>,
+    frames: VecDeque<Said>,
     bytes: usize,
+    /// What clients have acknowledged, of the connections with data here.
+    acknowledged: HashMap<Ends, Option<Seq>>,
     sent: u64,
     /// What the primary had taken at its last heartbeat.
     taken: u64,
@@ -31,19 +46,30 @@ impl Unreleased {
     /// The numbers begin anew.
     pub fn session(&mut self) {
         (self.sent, self.taken) = (0, 0);
-        self.frames.iter_mut().for_each(|(number, _)| *number = 0);
+        self.frames.iter_mut().for_each(|said| said.number = 0);
     }
 
     /// The guest said this frame, in wire space.
     pub fn said(&mut self, frame: &[u8]) {
-        if !self.alone && is_syn(frame) {
+        let segment = segment(frame);
+        if !self.alone && segment.as_ref().is_some_and(|(_, s)| s.flags.has(TcpFlags::SYN)) {
             return;
         }
+        let data = segment.filter(|(_, s)| !s.payload.is_empty());
+        let data = data.map(|([guest, peer], s)| ([guest, peer], s.seq + s.payload.len() as u32));
+        if let Some((ends, _)) = data {
+            self.acknowledged.entry(ends).or_default();
+        }
         self.bytes += frame.len();
-        self.frames.push_back((self.sent, frame.to_vec()));
-        while self.frames.len() > MAX_FRAMES || self.bytes > MAX_BYTES {
-            self.forget();
-            self.forgotten += 1;
+        self.frames.push_back(Said { number: self.sent, frame: frame.to_vec(), data });
+        if self.frames.len() > MAX_FRAMES || self.bytes > MAX_BYTES {
+            self.tidy(0);
+            // A quarter at a time, so that not every frame that follows looks through all.
+            while self.frames.len() > MAX_FRAMES * 3 / 4 || self.bytes > MAX_BYTES * 3 / 4 {
+                self.forgotten += 1;
+                let gone = self.frames.pop_front().map_or(0, |said| said.frame.len());
+                self.bytes -= gone;
+            }
         }
     }
 
@@ -52,34 +78,63 @@ impl Unreleased {
         self.sent += 1;
     }
 
-    /// The primary has taken so many messages of this session.
-    pub fn taken(&mut self, taken: u64) {
-        let before = std::mem::replace(&mut self.taken, taken);
-        while self.frames.front().is_some_and(|(number, _)| *number < before) {
-            self.forget();
+    /// A client said this frame to the guest.
+    pub fn heard(&mut self, frame: &[u8]) {
+        if self.acknowledged.is_empty() {
+            return;
+        }
+        let Some(([peer, guest], s)) = segment(frame).filter(|(_, s)| s.flags.has(TcpFlags::ACK)) else {
+            return;
+        };
+        if let Some(known) = self.acknowledged.get_mut(&[guest, peer])
+            && known.is_none_or(|known| s.ack.after(known))
+        {
+            *known = Some(s.ack);
         }
     }
 
-    fn forget(&mut self) {
-        self.bytes -= self.frames.pop_front().map_or(0, |(_, frame)| frame.len());
+    /// The primary has taken so many messages of this session.
+    pub fn taken(&mut self, taken: u64) {
+        let before = std::mem::replace(&mut self.taken, taken);
+        self.tidy(before);
+    }
+
+    /// Forgets what is acknowledged, and what needs no acknowledgement and was sent before the message `before`.
+    fn tidy(&mut self, before: u64) {
+        let acknowledged = &self.acknowledged;
+        self.frames.retain(|said| match &said.data {
+            Some((ends, end)) => {
+                let known = acknowledged.get(ends).copied().flatten();
+                known.is_none_or(|known| end.after(known))
+            }
+            None => said.number >= before,
+        });
+        self.bytes = self.frames.iter().map(|said| said.frame.len()).sum();
+        let mut acknowledged = HashMap::new();
+        for (ends, _) in self.frames.iter().filter_map(|said| said.data) {
+            acknowledged.insert(ends, self.acknowledged.get(&ends).copied().flatten());
+        }
+        self.acknowledged = acknowledged;
     }
 
     /// Another state was loaded: its guest has said none of this.
     pub fn clear(&mut self) {
         self.frames.clear();
+        self.acknowledged.clear();
         self.bytes = 0;
     }
 
     /// From here on it is said to the network.
-    pub const fn take_over(&mut self) {
+    pub fn take_over(&mut self) {
+        self.tidy(0);
         self.alone = true;
     }
 
     /// The next frame to say, once this side is the service.
     pub fn next(&mut self) -> Option<Vec<u8>> {
-        let (_, frame) = if self.alone { self.frames.pop_front()? } else { return None };
-        self.bytes -= frame.len();
-        Some(frame)
+        let said = if self.alone { self.frames.pop_front()? } else { return None };
+        self.bytes -= said.frame.len();
+        Some(said.frame)
     }
 
     /// Frames that found no room.
@@ -88,12 +143,15 @@ impl Unreleased {
     }
 }
 
-fn is_syn(frame: &[u8]) -> bool {
-    let Ok(link) = Ether::parse(frame) else { return false };
-    let Ok(ip) = Ip::parse(frame, link.payload, link.ethertype) else { return false };
-    ip.protocol == proto::TCP
-        && ip.fragment.is_none()
-        && TcpSegment::parse(&frame[ip.payload..ip.end]).is_ok_and(|s| s.flags.has(TcpFlags::SYN))
+/// The whole TCP segment in a frame, with the sender's end and the receiver's.
+fn segment(frame: &[u8]) -> Option<(Ends, TcpSegment<'_>)> {
+    let link = Ether::parse(frame).ok()?;
+    let ip = Ip::parse(frame, link.payload, link.ethertype).ok()?;
+    if ip.protocol != proto::TCP || ip.fragment.is_some() {
+        return None;
+    }
+    let segment = TcpSegment::parse(&frame[ip.payload..ip.end]).ok()?;
+    Some(([(ip.src, segment.src_port), (ip.dst, segment.dst_port)], segment))
 }
 
 #[cfg(test)]
