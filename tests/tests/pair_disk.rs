@@ -8,7 +8,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use colo_tests::{
@@ -29,6 +29,7 @@ use colo_tests::{
 };
 use colo_user::qmp::{Client, EventKind, Notice, command};
 use rustix::process::Signal;
+use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 
 /// Between periodic checkpoints, so that many fall into a test.
@@ -37,6 +38,10 @@ const OFTEN: Duration = Duration::from_millis(400);
 const NEVER: Duration = Duration::from_secs(3600);
 /// How long files are written.
 const WRITING: Duration = Duration::from_secs(6);
+/// How long the connections may take to go on.
+const GOES_ON: Duration = Duration::from_secs(40);
+/// Files of a connection that goes on.
+const MORE: usize = 3;
 /// How long an answer may take that will never come.
 const LAST_ANSWER: Duration = Duration::from_secs(3);
 
@@ -60,43 +65,78 @@ fn check(image: &Path, told: &[u64]) {
     println!("{}: whole, with {} files", image.display(), told.len());
 }
 
-#[test]
-fn every_file_that_a_client_was_told_of_survives_the_primary() {
+/// Writers on three connections go on while `event` happens to a protected pair, and after it. All that they were told of is on
+/// the disk of `survivor`.
+fn survives(event: impl FnOnce(&mut Protected), survivor: Side) {
     let programs = Programs::beside(env!("CARGO_BIN_EXE_colo-lab").as_ref());
     let stop = AtomicBool::new(false);
     let options = Options { disk: true, delay: OFTEN, ..Options::default() };
     let mut protected = Protected::start(&programs, options, &stop).unwrap();
-    let told = Mutex::new(Vec::new());
-    let (done, killed) = (AtomicBool::new(false), Mutex::new(0));
+    let told = [const { Mutex::new(Vec::new()) }; 3];
+    let count = |told: &Mutex<Vec<u64>>| told.lock().unwrap().len();
+    let done = AtomicBool::new(false);
     thread::scope(|scope| {
-        for (first, server) in [(0, SERVER_V4), (1, SERVER_V6), (2, SERVER_V4)] {
+        for ((first, server), told) in [(0, SERVER_V4), (1, SERVER_V6), (2, SERVER_V4)].into_iter().zip(&told)
+        {
             let mut line = Line::open(&protected.pair.topology, server);
-            line.patience(LAST_ANSWER);
-            let (told, done) = (&told, &done);
+            line.patience(GOES_ON);
+            let done = &done;
             scope.spawn(move || {
                 let mut names = (first..).step_by(3);
                 while !done.load(Ordering::Relaxed) {
                     let name = names.next().unwrap();
-                    if line.keep(name, length(name)).is_err() {
-                        return;
+                    match line.keep(name, length(name)) {
+                        Ok(()) => told.lock().unwrap().push(name),
+                        Err(error) => return eprintln!("file {name}: {error}"),
                     }
-                    told.lock().unwrap().push(name);
                 }
             });
         }
         thread::sleep(WRITING);
-        *killed.lock().unwrap() = told.lock().unwrap().len();
-        protected.vm(Side::First).process().kill();
+        let before = told.each_ref().map(count);
+        event(&mut protected);
+        let end = Instant::now() + GOES_ON;
+        let went_on = || told.iter().zip(before).all(|(told, before)| count(told) >= before + MORE);
+        while !went_on() && Instant::now() < end {
+            thread::sleep(Duration::from_millis(50));
+        }
         done.store(true, Ordering::Relaxed);
+        let after = told.each_ref().map(count);
+        println!("files by connection: {before:?} before, {after:?} in all");
+        assert!(before.iter().all(|count| *count > 0), "{}", protected.logs());
+        assert!(went_on(), "{before:?} {after:?}\n{}", protected.logs());
     });
-    let told = told.into_inner().unwrap();
-    println!("{} files until the kill, {} in all", killed.into_inner().unwrap(), told.len());
-    assert!(told.len() >= 20, "{told:?}\n{}", protected.logs());
+    protected.vm(survivor).process().kill();
+    let name = if survivor == Side::First { "primary" } else { "secondary" };
+    let told: Vec<u64> = told.into_iter().flat_map(|told| told.into_inner().unwrap()).collect();
+    check(&disk::image(&protected.pair.path(""), name), &told);
+}
 
-    let runtime = runtime();
-    take_over(&runtime, protected.vm(Side::Second));
-    protected.vm(Side::Second).process().kill();
-    check(&disk::image(&protected.pair.path(""), "secondary"), &told);
+#[test]
+fn every_file_that_a_client_was_told_of_survives_the_primary() {
+    survives(|pair| pair.vm(Side::First).process().kill(), Side::Second);
+}
+
+/// QEMU goes on with checkpoints as if nothing were wrong.
+#[test]
+fn a_secondary_whose_disk_has_missed_a_write_is_none_any_more() {
+    let cut = |pair: &mut Protected| {
+        let monitor = pair.vm(Side::First).spare_monitor();
+        runtime().block_on(async {
+            let (client, mut notices) = Client::open(monitor);
+            while !matches!(notices.next().await.expect("the client lives"), Notice::Up { .. }) {}
+            client.call(command::yank_block_node("colo-nbd0")).await.unwrap();
+        });
+        let alone = |status: &Value| status["failover"]["standing"] == "alone";
+        let end = Instant::now() + PATIENCE;
+        while !pair.status(Side::First).is_ok_and(|status| alone(status.json())) {
+            assert!(Instant::now() < end, "{}", pair.logs());
+            thread::sleep(Duration::from_millis(50));
+        }
+        let other = pair.status(Side::Second).unwrap();
+        assert_ne!(other.json()["failover"]["standing"], "alone", "{other:?}");
+    };
+    survives(cut, Side::First);
 }
 
 fn runtime() -> Runtime {

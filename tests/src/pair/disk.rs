@@ -17,6 +17,8 @@ use super::image::run;
 
 /// What `colo protect --disk` takes.
 pub const DISK: &str = "colo-disk0=parent0";
+/// What `colo primary --block-child` takes.
+pub const CHILD: &str = "colo-disk0:children.1:colo-nbd0";
 /// Bytes of a disk.
 const SIZE: u64 = 64 << 20;
 /// The layer that both guests see.

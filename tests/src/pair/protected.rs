@@ -15,6 +15,7 @@ use colo_user::qmp::{Client, command};
 use tokio::runtime::{Builder, Runtime};
 
 use super::{
+    disk,
     journal::Journal,
     stage::{Followed, PATIENCE, Pair, Setup, cache},
     vm::{Accel, Extras, Vm},
@@ -256,6 +257,13 @@ impl Agent {
         let alone = ["--judge", &judge, "--pair", "lab", "--state", &state, "--vm-timeout", "5000"];
         let words = ends.iter().chain(&sockets).chain(&alone);
         let mut arguments: Vec<String> = words.map(|word| (*word).to_owned()).collect();
+        if options.disk {
+            let words: &[&str] = match role {
+                Role::Primary => &["--block-child", disk::CHILD],
+                Role::Secondary => &["--nbd"],
+            };
+            arguments.extend(words.iter().map(|word| (*word).to_owned()));
+        }
         arguments.extend_from_slice(&options.both);
         if role == Role::Primary {
             arguments.extend_from_slice(&options.primary);
