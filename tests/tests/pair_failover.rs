@@ -51,3 +51,8 @@ cases! {
     secondary_agent_during_handshakes: SecondaryAgent Handshakes,
     link_in_a_steady_state: Link Steady,
 }
+
+#[test]
+fn the_primary_is_lost_and_then_the_new_primary() {
+    check(failover::TWICE, &failover::run_twice(&programs(), SEED, &NEVER).unwrap());
+}

@@ -62,7 +62,8 @@ impl Tethered {
             .open(log)
             .with_context(|| format!("the log {} cannot be written", log.display()))?;
         let child = Command::new(&programs.lab)
-            .args(["tether", "ip", "netns", "exec", namespace.name()])
+            // With the host's mounts: what an agent pins in the bpffs outlives it.
+            .args(["tether", "nsenter", &format!("--net={}", namespace.path().display()), "--"])
             .arg(program)
             .args(arguments)
             .stdin(if talk { Stdio::piped() } else { Stdio::null() })
