@@ -1,6 +1,7 @@
 //! `colo watchdog` as a process, against a peer that speaks the original's frames, written out here byte by byte.
 
 use std::{
+    cell::RefCell,
     fs,
     io::{BufRead as _, BufReader, ErrorKind, Read, Write as _},
     net::TcpStream,
@@ -78,6 +79,8 @@ impl Node {
 struct Dog {
     child: Child,
     lines: Receiver<Value>,
+    /// Connections passed over: which node meets its peer first is nobody's to say.
+    connected: RefCell<Vec<Value>>,
     log: PathBuf,
     started: Instant,
 }
@@ -103,22 +106,30 @@ impl Dog {
                 }
             }
         });
-        let dog = Self { child, lines, log, started };
+        let dog = Self { child, lines, connected: RefCell::default(), log, started };
         dog.wait_for("state", |line| line["was"].is_null());
         dog
     }
 
-    /// The next such line; those before it are passed over.
+    /// The next such line; those before it are passed over, connections to be asked for later.
     #[track_caller]
     fn wait_for(&self, event: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let wanted = |line: &Value| line["event"] == event && wanted(line);
+        let mut connected = self.connected.borrow_mut();
+        if let Some(at) = connected.iter().position(wanted) {
+            return connected.remove(at);
+        }
         let end = Instant::now() + SOON;
         loop {
             let left = end.saturating_duration_since(Instant::now());
             let Ok(line) = self.lines.recv_timeout(left) else {
                 panic!("no `{event}`: {}", fs::read_to_string(&self.log).unwrap());
             };
-            if line["event"] == event && wanted(&line) {
+            if wanted(&line) {
                 return line;
+            }
+            if line["event"] == "connected" {
+                connected.push(line);
             }
         }
     }
