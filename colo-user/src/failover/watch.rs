@@ -8,8 +8,9 @@
 //! ```
 //!
 //! An agent that did not run itself accuses nobody: if it was not called for as long as it should have been, the limit
-//! begins anew. So it does with every frame that the guest says, on a host too busy for answers. The yank frees a QEMU whose main loop hangs in writing a checkpoint to a peer that is gone; without a dead
-//! peer a QEMU that does not answer for so long is as good as frozen.
+//! begins anew. So it does with every frame that the guest says, on a host too busy for answers. The yank frees a QEMU whose
+//! main loop hangs in writing a checkpoint to a peer that is gone; without a dead peer a QEMU that does not answer for so long
+//! is as good as frozen.
 
 use crate::mono::Mono;
 use std::time::Duration;
@@ -101,6 +102,12 @@ impl Watch {
     #[must_use]
     pub fn frozen(&self, now: Mono) -> bool {
         self.asked.is_some_and(|asked| now.saturating_since(asked) >= self.limit)
+    }
+
+    /// Whether a question is open: nobody knows at the moment whether QEMU lives.
+    #[must_use]
+    pub const fn waits(&self) -> bool {
+        self.asked.is_some()
     }
 
     /// The longest that QEMU took for an answer.

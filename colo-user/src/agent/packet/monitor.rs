@@ -87,8 +87,9 @@ impl Eye {
             Some(Finding::Gone) => Some(Trouble::Gone),
             _ if self.watch.frozen(now) => Some(Trouble::Frozen),
             Some(Finding::LeftColo) => Some(Trouble::LeftColo),
-            Some(Finding::StuckStopped(_)) => Some(Trouble::Stuck),
-            Some(Finding::Unheard(_)) | None => None,
+            // A QEMU that is frozen in a checkpoint stands still as well: the peer is accused only by one that answers.
+            Some(Finding::StuckStopped(_)) if !self.watch.waits() => Some(Trouble::Stuck),
+            Some(Finding::StuckStopped(_) | Finding::Unheard(_)) | None => None,
         }
     }
 

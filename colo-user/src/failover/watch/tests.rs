@@ -33,7 +33,9 @@ fn a_qemu_that_answers_is_asked_again_and_again() {
     let times: Vec<_> = asked.iter().map(|(time, _)| *time).collect();
     assert_eq!(times, [10, 510, 1010, 1510, 2010, 2510]);
     assert_eq!(watch.worst(), Duration::from_millis(400));
-    assert!(!watch.frozen(at(3000)));
+    assert!(!watch.frozen(at(3000)) && !watch.waits());
+    run(&mut watch, 3000, 3100, Some(400), true);
+    assert!(watch.waits() && !watch.frozen(at(3100)), "not known before it answers");
 }
 
 #[test]
