@@ -86,6 +86,9 @@ pub(super) struct TcpFlow {
     held: VecDeque<Held>,
     /// Those among them that repeat.
     held_repeats: usize,
+    /// The client had to get a part of a held segment: until nothing is held it gets parts at once, or each would take a
+    /// timeout of the secondary's.
+    parts: bool,
     /// What the client has heard acknowledged last.
     acknowledged: Option<Seq>,
     /// A divergence was reported that only a checkpoint can mend.
@@ -105,6 +108,7 @@ impl TcpFlow {
             secondary_in: 0,
             held: VecDeque::new(),
             held_repeats: 0,
+            parts: false,
             acknowledged: None,
             diverged: false,
             asked: false,
@@ -200,7 +204,7 @@ impl TcpFlow {
             }
         }
         let heard = self.acknowledged;
-        let repeats = cx.policy.emit_acknowledgements && self.repeats(segment);
+        let repeats = cx.policy.emit_acknowledgements && (self.parts || self.repeats(segment));
         self.note(Side::Secondary, key, segment, followed, cx);
         self.pump(cx);
         self.settle(kept, cx);
@@ -208,8 +212,9 @@ impl TcpFlow {
         if lags {
             self.acknowledged = Some(segment.ack);
         }
-        let to_hear =
-            lags || repeats && self.is_part(segment) || cx.policy.narrow_windows && self.opens(segment);
+        let part = repeats && self.is_part(segment);
+        self.parts = (self.parts || part) && !self.held.is_empty();
+        let to_hear = lags || part || cx.policy.narrow_windows && self.opens(segment);
         let number = self.secondary_in;
         to_hear.then(|| match cx.policy.narrow_windows {
             true => self.at(number).window.tell(segment.ack, segment.window),
@@ -500,6 +505,7 @@ impl TcpFlow {
         let kept = self.kept();
         released.extend(self.held.drain(..).map(|held| (held.order, held.frames)));
         self.held_repeats = 0;
+        self.parts = false;
         while self.first < self.primary_in {
             self.incarnations.pop_front();
             self.first += 1;

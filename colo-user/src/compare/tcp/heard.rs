@@ -23,6 +23,9 @@ impl TcpFlow {
     /// what the secondary has yet to say. After a timeout a guest says nothing more before that is acknowledged (its
     /// congestion window is one segment), so the client has to get the part.
     pub(super) fn is_part(&mut self, segment: &TcpSegment<'_>) -> bool {
+        if segment.payload.is_empty() || segment.flags.0 & ENDS.0 != 0 {
+            return false;
+        }
         let number = self.secondary_in;
         let Some(held) = self.held.front().filter(|held| held.incarnation == number) else { return false };
         let begins = held.from;

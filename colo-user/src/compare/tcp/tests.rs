@@ -592,6 +592,30 @@ fn a_client_gets_the_data_of_a_segment_that_ends_before_the_secondary_does() {
 }
 
 #[test]
+fn after_one_part_the_client_gets_the_next_ones_at_once() {
+    let mut rig = Rig::with(Policy { emit_acknowledgements: true, ..Policy::default() }, Limits::default());
+    let p = |seq: u32, data: &[u8]| tcp().seq(seq).ack(5).data(data).frame();
+    rig.p(&p(0, b"aabbcc"));
+    rig.p(&p(6, b"ddeeff"));
+    rig.s(&p(0, b"aa"));
+    assert_eq!(rig.emitted.len(), 0);
+    rig.s(&p(0, b"aa"));
+    assert_eq!(rig.emitted.len(), 1);
+    // Each would else wait for a timeout of a guest that says one segment at a time.
+    rig.s(&p(2, b"bb"));
+    assert_eq!(rig.emitted.len(), 2);
+    rig.s(&p(4, b"ccdd"));
+    assert_eq!((rig.left.len(), rig.emitted.len()), (1, 3));
+    rig.s(&p(8, b"eeff"));
+    assert_eq!((rig.left.len(), rig.emitted.len()), (2, 3));
+    // Nothing is held any more: as before.
+    rig.p(&p(12, b"gghh"));
+    rig.s(&p(12, b"gg"));
+    assert_eq!(rig.emitted.len(), 3);
+    assert_eq!(rig.asked, []);
+}
+
+#[test]
 fn no_part_leaves_that_only_the_secondary_says_or_that_differs() {
     let policy = || Policy { emit_acknowledgements: true, ..Policy::default() };
     let say = |seq: u32, data: &[u8]| tcp().seq(seq).ack(5).data(data).frame();
