@@ -38,10 +38,10 @@ impl Datapath {
         if config.guest == config.uplink {
             return Err(DatapathError::SameInterface(config.guest.clone()));
         }
-        let mut pace = None;
+        let mut realtime = None;
         if config.realtime != 0 {
             match realtime::set(config.realtime) {
-                Ok(()) => pace = Some(Pace::new(Instant::now())),
+                Ok(()) => realtime = Some((config.realtime, Pace::new(Instant::now()))),
                 Err(error) => tracing::warn!("the packet thread gets no real-time priority: {error}"),
             }
         }
@@ -117,7 +117,7 @@ impl Datapath {
             attached,
             backend,
             warnings,
-            waiting: Waiting::new(pace),
+            waiting: Waiting::new(realtime),
             mirror_gaps: Gaps::default(),
             input: super::unread::Input::default(),
             told: ToldLosses::default(),

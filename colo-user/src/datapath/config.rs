@@ -86,7 +86,7 @@ pub struct Config {
     /// With an address, the uplink takes frames for it, broadcast and multicast only, and leaves the rest to the host.
     /// Without one the uplink is the guest's alone.
     pub guest_mac: Option<[u8; 6]>,
-    /// Real-time priority of the thread that attaches, which owns the data path from then on: 1 to
+    /// Real-time priority of the thread that attaches, which owns the data path from then on, while no streams pass: 1 to
     /// [`MAX_REALTIME`](super::MAX_REALTIME), or 0 for none.
     pub realtime: u8,
 }

@@ -7,10 +7,10 @@ use std::io;
 /// Highest priority that can be asked for: below what the kernel's own threads and watchdogs have.
 pub const MAX_REALTIME: u8 = 49;
 
-/// Gives the calling thread a real-time priority, round robin, which its children do not inherit.
+/// Gives the calling thread a real-time priority, round robin, which its children do not inherit; with 0 it is as all others.
 pub(super) fn set(priority: u8) -> io::Result<()> {
     let parameters = libc::sched_param { sched_priority: i32::from(priority.min(MAX_REALTIME)) };
-    let policy = libc::SCHED_RR | libc::SCHED_RESET_ON_FORK;
+    let policy = if priority == 0 { libc::SCHED_OTHER } else { libc::SCHED_RR } | libc::SCHED_RESET_ON_FORK;
     // SAFETY: the kernel reads one sched_param, which lives across the call; 0 is the calling thread.
     if unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) } < 0 {
         return Err(io::Error::last_os_error());
@@ -34,6 +34,10 @@ mod tests {
             set(1).unwrap();
             assert_eq!(policy(), libc::SCHED_RR | libc::SCHED_RESET_ON_FORK);
             assert_eq!(std::thread::spawn(policy).join().unwrap(), libc::SCHED_OTHER);
+            set(0).unwrap();
+            assert_eq!(policy(), libc::SCHED_OTHER | libc::SCHED_RESET_ON_FORK);
+            set(2).unwrap();
+            assert_eq!(policy(), libc::SCHED_RR | libc::SCHED_RESET_ON_FORK);
         })
         .join()
         .unwrap();

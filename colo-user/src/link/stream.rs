@@ -13,8 +13,11 @@ use std::io::{self, Read as _, Write as _};
 /// What [`Link::fill`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fill {
-    /// Bytes came; messages may be complete.
-    Some,
+    /// Bytes came; messages may be complete. There may be `more` at once if they filled the room there was.
+    Some {
+        /// Whether another read is worth its call.
+        more: bool,
+    },
     /// Nothing is there now.
     Empty,
     /// The peer has closed its side; in the middle of a message if `partial`.
@@ -65,15 +68,16 @@ impl Link {
     /// The connection is broken.
     pub fn fill(&mut self) -> io::Result<Fill> {
         let space = self.inbox.space();
-        if space.is_empty() {
-            return Ok(Fill::Some);
+        let room = space.len();
+        if room == 0 {
+            return Ok(Fill::Some { more: true });
         }
         loop {
             match self.stream.read(space) {
                 Ok(0) => return Ok(Fill::Closed { partial: self.inbox.partial() }),
                 Ok(n) => {
                     self.inbox.filled(n);
-                    return Ok(Fill::Some);
+                    return Ok(Fill::Some { more: n == room });
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Fill::Empty),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}

@@ -9,7 +9,7 @@ pub mod seat;
 pub mod secondary;
 
 use crate::agent::status::Status;
-use crate::datapath::{Attached, Captured, Datapath, HoldBackend};
+use crate::datapath::{Attached, Captured, Datapath, HoldBackend, Ready};
 use crate::judge::Answer;
 use crate::link::buffer::Outbox;
 use crate::link::connect::{Connected, Slot};
@@ -149,7 +149,7 @@ impl Peer {
     /// Reads once from `link`, and says in the log why it is lost, if it is.
     fn read(link: &mut Link, peer: &str) -> Reading {
         match link.fill() {
-            Ok(Fill::Some) => Reading::Some,
+            Ok(Fill::Some { more }) => Reading::Some { more },
             Ok(Fill::Empty) => Reading::Empty,
             Ok(Fill::Closed { partial }) => {
                 warn!(
@@ -186,19 +186,37 @@ impl Peer {
         port: &Port,
         eye: Option<&Eye>,
         timeout: Option<Duration>,
-    ) -> io::Result<()> {
+    ) -> io::Result<Woken> {
         let mut fds: SmallVec<[BorrowedFd<'_>; 3]> = SmallVec::new();
         let mut writes: SmallVec<[bool; 3]> = SmallVec::new();
         let link = self.link.as_ref().map(|link| (link.as_fd(), link.wants_write()));
-        let others = [Some((port.wake.as_fd(), false)), link, eye.and_then(Eye::poll)];
-        for (fd, write) in others.into_iter().flatten() {
+        let (has_link, monitor) = (link.is_some(), eye.and_then(Eye::poll));
+        for (fd, write) in [Some((port.wake.as_fd(), false)), link, monitor].into_iter().flatten() {
             fds.push(fd);
             writes.push(write);
         }
-        datapath.wait(&fds, &writes, timeout)?;
-        port.clear_wake();
-        Ok(())
+        let wake = datapath.wait(&fds, &writes, timeout)?;
+        let mut ready = wake.others.iter().map(|fd| *fd != Ready::default());
+        if ready.next() == Some(true) {
+            port.clear_wake();
+        }
+        let link = has_link && ready.next() == Some(true);
+        Ok(Woken { link, monitor: monitor.is_some() && ready.next() == Some(true) })
     }
+}
+
+/// What a sleep ended for, besides frames: each read that would find nothing costs a request its part of the time.
+#[derive(Clone, Copy, Debug)]
+struct Woken {
+    /// The link has something, or is closed.
+    link: bool,
+    /// The monitor of the own QEMU has.
+    monitor: bool,
+}
+
+impl Woken {
+    /// Before the first sleep nothing is known.
+    const UNKNOWN: Self = Self { link: true, monitor: true };
 }
 
 /// Takes frames off the ring behind those that wait already; true if there may be more.
@@ -222,7 +240,10 @@ fn runs(told: &VecDeque<Told>) -> bool {
 
 /// What a read from the link came to.
 enum Reading {
-    Some,
+    /// Bytes; another read is worth its call if there may be `more`.
+    Some {
+        more: bool,
+    },
     Empty,
     Lost,
 }

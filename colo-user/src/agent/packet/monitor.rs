@@ -181,6 +181,11 @@ impl Eye {
         self.monitor.poll()
     }
 
+    /// Whether it is time to [`look`](Self::look) although the monitor has nothing.
+    pub fn is_due(&self, now: Mono) -> bool {
+        self.next_deadline().is_some_and(|at| at <= now)
+    }
+
     pub fn next_deadline(&self) -> Option<Mono> {
         let own = [self.vm.next_deadline(), self.watch.next_deadline()];
         self.monitor.next_deadline().into_iter().chain(own.into_iter().flatten()).min()

@@ -10,8 +10,8 @@ mod failing;
 use super::monitor::Eye;
 use super::seat::{Failover, Seat};
 use super::{
-    Command, EXIT_LIMIT, Ends, Flushed, JANITOR, LINK_READS, LOOK, Peer, Port, Reading, all_counters, runs,
-    take, timeout, words,
+    Command, EXIT_LIMIT, Ends, Flushed, JANITOR, LINK_READS, LOOK, Peer, Port, Reading, Woken, all_counters,
+    runs, take, timeout, words,
 };
 use crate::agent::place::Place;
 use crate::agent::primary::{Effect, Losses, Primary};
@@ -66,6 +66,7 @@ pub struct PrimaryThread {
     /// Programs of an agent before this one go on in the mode that it left until the VM is known.
     adopted: bool,
     last_janitor: Mono,
+    woken: Woken,
 }
 
 /// What becomes of what the core lets out.
@@ -114,6 +115,7 @@ impl PrimaryThread {
             gated: VecDeque::new(),
             adopted,
             last_janitor: Mono::ZERO,
+            woken: Woken::UNKNOWN,
         }
     }
 
@@ -142,6 +144,8 @@ impl PrimaryThread {
                 }
             }
             let mut busy = self.mirrored(now);
+            // The secondary's guest works on it while this turn goes on.
+            self.send(now);
             busy |= self.captured(now)?;
             self.core.tick(now, self.peer.outbox(), &mut self.effects);
             busy |= self.messages()?;
@@ -164,11 +168,7 @@ impl PrimaryThread {
             self.fail_over(now)?;
             self.apply();
             self.datapath.flush()?;
-            match self.peer.flush() {
-                Flushed::Fine => {}
-                Flushed::Stalled => self.core.stalled(now, &mut self.effects),
-                Flushed::Broken => self.core.lost(now, Reason::PeerLost, &mut self.effects),
-            }
+            self.send(now);
             if !self.effects.is_empty() {
                 self.apply();
                 self.datapath.flush()?;
@@ -180,7 +180,16 @@ impl PrimaryThread {
             let seat = self.seat.as_ref().and_then(|seat| seat.machine.next_deadline());
             let deadline = deadline.into_iter().chain(seat).min();
             let timeout = timeout(busy, Mono::now(), deadline);
-            self.peer.wait(&mut self.datapath, &self.port, eye, timeout)?;
+            self.woken = self.peer.wait(&mut self.datapath, &self.port, eye, timeout)?;
+        }
+    }
+
+    /// Writes what waits for the link.
+    fn send(&mut self, now: Mono) {
+        match self.peer.flush() {
+            Flushed::Fine => {}
+            Flushed::Stalled => self.core.stalled(now, &mut self.effects),
+            Flushed::Broken => self.core.lost(now, Reason::PeerLost, &mut self.effects),
         }
     }
 
@@ -208,10 +217,17 @@ impl PrimaryThread {
     fn captured(&mut self, now: Mono) -> io::Result<bool> {
         let before = self.taken.len();
         let more = take(&mut self.datapath, &mut self.taken);
-        if let Some(eye) = self.eye.as_mut().filter(|_| self.taken.len() > before) {
-            eye.spoke(now);
+        let took = self.taken.len() > before;
+        if let Some(eye) = &mut self.eye {
+            if took {
+                eye.spoke(now);
+            }
+            // What is not decided needs no look, unless there is something to see.
+            if took || self.woken.monitor || !self.taken.is_empty() || eye.is_due(now) {
+                self.look(now)?;
+            }
+            self.core.settle_session(now, self.peer.outbox());
         }
-        self.look(now)?;
         loop {
             while let Some(captured) = self.taken.front().copied() {
                 match self.core.place(captured.stamp) {
@@ -252,28 +268,30 @@ impl PrimaryThread {
             let bases = self.datapath.translations().map_err(io::Error::other)?;
             self.core.copied(entry, (read.first, exact), bases, self.peer.outbox());
         }
-        self.core.settle_session(now, self.peer.outbox());
         Ok(())
     }
 
     /// Takes the peer's messages; true if there may be more.
     fn messages(&mut self) -> io::Result<bool> {
+        if !self.woken.link {
+            return Ok(false);
+        }
         for _ in 0..LINK_READS {
             let Some(link) = &mut self.peer.link else { return Ok(false) };
             let reading = Peer::read(link, "secondary");
             let now = Mono::now();
-            match reading {
-                Reading::Some if self.core.overdue(now) => {
+            let more = match reading {
+                Reading::Some { .. } if self.core.overdue(now) => {
                     self.core.lost(now, Reason::PeerSilent, &mut self.effects);
                     return Ok(false);
                 }
-                Reading::Some => {}
+                Reading::Some { more } => more,
                 Reading::Empty => return Ok(false),
                 Reading::Lost => {
                     self.core.lost(now, Reason::PeerLost, &mut self.effects);
                     return Ok(false);
                 }
-            }
+            };
             self.look(now)?;
             let Some(link) = &mut self.peer.link else { return Ok(false) };
             loop {
@@ -292,6 +310,9 @@ impl PrimaryThread {
                 if matches!(self.effects.last(), Some(Effect::CloseLink(_))) {
                     return Ok(false);
                 }
+            }
+            if !more {
+                return Ok(false);
             }
         }
         Ok(true)

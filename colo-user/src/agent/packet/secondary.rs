@@ -9,8 +9,8 @@ mod failing;
 use super::monitor::Eye;
 use super::seat::{Failover, Seat};
 use super::{
-    CAPTURE_BATCH, Command, Ends, Flushed, JANITOR, LINK_READS, LOOK, Peer, Port, Reading, all_counters,
-    runs, take, timeout, words,
+    CAPTURE_BATCH, Command, Ends, Flushed, JANITOR, LINK_READS, LOOK, Peer, Port, Reading, Woken,
+    all_counters, runs, take, timeout, words,
 };
 use crate::agent::place::Place;
 use crate::agent::protection::{Protection, Reason};
@@ -60,6 +60,7 @@ pub struct SecondaryThread {
     /// Programs of an agent before this one go on in the mode that it left until the VM is known.
     adopted: bool,
     last_janitor: Mono,
+    woken: Woken,
 }
 
 impl SecondaryThread {
@@ -84,6 +85,7 @@ impl SecondaryThread {
             announce: None,
             adopted,
             last_janitor: Mono::ZERO,
+            woken: Woken::UNKNOWN,
         }
     }
 
@@ -143,7 +145,7 @@ impl SecondaryThread {
                 let again = now + CREDIT_PAUSE;
                 deadline = Some(deadline.map_or(again, |at| at.min(again)));
             }
-            self.peer.wait(&mut self.datapath, &self.port, eye, timeout(busy, now, deadline))?;
+            self.woken = self.peer.wait(&mut self.datapath, &self.port, eye, timeout(busy, now, deadline))?;
         }
     }
 
@@ -159,10 +161,16 @@ impl SecondaryThread {
     fn captured(&mut self, now: Mono) -> io::Result<bool> {
         let before = self.taken.len();
         let more = take(&mut self.datapath, &mut self.taken);
-        if let Some(eye) = self.eye.as_mut().filter(|_| self.taken.len() > before) {
-            eye.spoke(now);
+        let took = self.taken.len() > before;
+        if let Some(eye) = &mut self.eye {
+            if took {
+                eye.spoke(now);
+            }
+            // What is not decided needs no look, unless there is something to see.
+            if took || self.woken.monitor || !self.taken.is_empty() || eye.is_due(now) {
+                self.look(now)?;
+            }
         }
-        self.look(now)?;
         loop {
             while let Some(captured) = self.taken.front().copied() {
                 match self.core.place(captured.stamp) {
@@ -205,22 +213,25 @@ impl SecondaryThread {
 
     /// Takes the peer's messages; true if there may be more.
     fn messages(&mut self) -> io::Result<bool> {
+        if !self.woken.link {
+            return Ok(false);
+        }
         for _ in 0..LINK_READS {
             let Some(link) = &mut self.peer.link else { return Ok(false) };
             let reading = Peer::read(link, "primary");
             let now = Mono::now();
-            match reading {
-                Reading::Some if self.core.overdue(now) => {
+            let more = match reading {
+                Reading::Some { .. } if self.core.overdue(now) => {
                     self.core.lost(Reason::PeerSilent, &mut self.effects);
                     return Ok(false);
                 }
-                Reading::Some => {}
+                Reading::Some { more } => more,
                 Reading::Empty => return Ok(false),
                 Reading::Lost => {
                     self.core.lost(Reason::PeerLost, &mut self.effects);
                     return Ok(false);
                 }
-            }
+            };
             loop {
                 let Some(link) = &mut self.peer.link else { return Ok(false) };
                 let refused = match link.next_message() {
@@ -249,6 +260,9 @@ impl SecondaryThread {
                 {
                     return Ok(false);
                 }
+            }
+            if !more {
+                return Ok(false);
             }
         }
         Ok(true)

@@ -41,7 +41,7 @@ fn an_end_in_mid_message_is_told_from_a_clean_one() {
         Message::Cut(Epoch(4)).encode(&mut bytes);
         let end = bytes.len() - usize::from(cut);
         other.write_all(&bytes[..end]).unwrap();
-        assert_eq!(link.fill().unwrap(), Fill::Some);
+        assert_eq!(link.fill().unwrap(), Fill::Some { more: false });
         assert_eq!(link.next_message().unwrap().is_some(), !cut);
         assert_eq!(link.fill().unwrap(), Fill::Empty);
         drop(other);

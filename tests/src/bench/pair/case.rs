@@ -21,6 +21,8 @@ use crate::{
 const BULK: u64 = 4 << 20;
 /// Requests before the clock starts: addresses are resolved and the server has its threads.
 const WARM: u64 = 20;
+/// Connections with requests at a time where there are many: what a server under load has.
+const MANY: u32 = 16;
 /// Longest time for a number of requests.
 const ENOUGH: Duration = Duration::from_secs(1800);
 
@@ -31,6 +33,10 @@ pub enum Case {
     Byte,
     /// With 1 KiB.
     Kilobyte,
+    /// As [`Self::Byte`], on [`MANY`] connections at a time.
+    Bytes,
+    /// With 1 KiB.
+    Kilobytes,
     /// In bulk from the guest to the client, one connection.
     Out,
     /// In bulk to the guest.
@@ -52,7 +58,8 @@ pub struct Value {
 
 impl Case {
     /// All of them, in the order in which they run.
-    pub const ALL: [Self; 5] = [Self::Byte, Self::Kilobyte, Self::Out, Self::In, Self::Http];
+    pub const ALL: [Self; 7] =
+        [Self::Byte, Self::Kilobyte, Self::Bytes, Self::Kilobytes, Self::Out, Self::In, Self::Http];
 
     /// As it is shown.
     #[must_use]
@@ -60,6 +67,8 @@ impl Case {
         match self {
             Self::Byte => "request/response, 1 B",
             Self::Kilobyte => "request/response, 1 KiB",
+            Self::Bytes => "16 at a time, 1 B",
+            Self::Kilobytes => "16 at a time, 1 KiB",
             Self::Out => "bulk, guest to client",
             Self::In => "bulk, client to guest",
             Self::Http => "HTTP, a connection each",
@@ -70,8 +79,8 @@ impl Case {
     #[must_use]
     pub const fn answer(self) -> u64 {
         match self {
-            Self::Byte => 1,
-            Self::Kilobyte | Self::Http => 1024,
+            Self::Byte | Self::Bytes => 1,
+            Self::Kilobyte | Self::Kilobytes | Self::Http => 1024,
             Self::Out | Self::In => BULK,
         }
     }
@@ -79,12 +88,18 @@ impl Case {
     /// Connections at a time.
     #[must_use]
     pub const fn workers(self) -> u32 {
-        if matches!(self, Self::Http) { 4 } else { 1 }
+        match self {
+            Self::Bytes | Self::Kilobytes => MANY,
+            Self::Http => 4,
+            _ => 1,
+        }
     }
 
     fn load(self) -> Load {
         let work = match self {
-            Self::Byte | Self::Kilobyte => Work::Lines { length: self.answer() as usize },
+            Self::Byte | Self::Kilobyte | Self::Bytes | Self::Kilobytes => {
+                Work::Lines { length: self.answer() as usize }
+            }
             Self::Out => Work::Download { length: BULK, close: false },
             Self::In => Work::Upload { length: BULK },
             Self::Http => Work::Download { length: self.answer(), close: true },

@@ -31,7 +31,7 @@ pub fn work(case: Case, server: IpAddr, stop: &AtomicBool) -> io::Result<()> {
     };
     let stopped = || stop.load(Ordering::Relaxed);
     match case {
-        Case::Byte | Case::Kilobyte => {
+        Case::Byte | Case::Kilobyte | Case::Bytes | Case::Kilobytes => {
             let length = case.answer();
             let mut stream = open(LINES)?;
             while !stopped() {

@@ -43,16 +43,13 @@ pub enum Side {
     Colo,
     /// One VM behind a plain bridge.
     Plain,
-    /// As colo, the agents' packet threads with real-time priority.
-    ColoRealtime,
     /// As stock, with the offloads that QEMU has by default.
     StockOffloads,
 }
 
 impl Side {
     /// All of them, in the order in which a round takes them.
-    pub const ALL: [Self; 6] =
-        [Self::Ceiling, Self::Stock, Self::Colo, Self::Plain, Self::ColoRealtime, Self::StockOffloads];
+    pub const ALL: [Self; 5] = [Self::Ceiling, Self::Stock, Self::Colo, Self::Plain, Self::StockOffloads];
 
     /// The name on the command line and in tables.
     #[must_use]
@@ -62,7 +59,6 @@ impl Side {
             Self::Stock => "stock",
             Self::Colo => "colo",
             Self::Plain => "plain",
-            Self::ColoRealtime => "colo-realtime",
             Self::StockOffloads => "stock-offloads",
         }
     }
@@ -118,10 +114,8 @@ impl Running {
                 following = Some((client, runtime));
                 Vms::Stock(Box::new(pair), journal)
             }
-            Side::Colo | Side::ColoRealtime => {
-                let both = if side == Side::Colo { &[][..] } else { &["--realtime", "1"] };
-                let both = both.iter().map(|word| (*word).to_owned()).collect();
-                let options = Options { delay: PERIOD, both, ..Options::default() };
+            Side::Colo => {
+                let options = Options { delay: PERIOD, ..Options::default() };
                 Vms::Colo(Box::new(Protected::start(programs, options, &AtomicBool::new(false))?))
             }
         };
