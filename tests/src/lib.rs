@@ -9,5 +9,6 @@ pub mod oracle;
 pub mod pair;
 pub mod raw;
 pub mod samples;
+pub mod sim;
 pub mod stranger;
 pub mod tap;

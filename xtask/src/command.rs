@@ -131,15 +131,16 @@ pub fn output(step: &str, command: &mut Command, way_out: &str) -> Result<String
     String::from_utf8(output.stdout).with_context(|| format!("{step}: `{line}` does not speak UTF-8"))
 }
 
-/// Becomes a program that cargo has built, through sudo when not root: signals reach it and its exit code is ours.
+/// Becomes a program that cargo has built: signals reach it and its exit code is ours.
+pub fn become_program(program: &Path, args: &[String]) -> Result<()> {
+    built(program)?;
+    exec(Command::new(program), args)
+}
+
+/// The same, through sudo when not root.
 pub fn become_as_root(program: &Path, args: &[String]) -> Result<()> {
-    if !program.is_file() {
-        bail!(
-            "{} is missing although the build succeeded; is CARGO_TARGET_DIR as expected?",
-            program.display()
-        );
-    }
-    let mut command = if is_root() {
+    built(program)?;
+    let command = if is_root() {
         Command::new(program)
     } else {
         if find_program("sudo").is_none() {
@@ -149,6 +150,20 @@ pub fn become_as_root(program: &Path, args: &[String]) -> Result<()> {
         sudo.arg("--preserve-env=RUST_LOG,RUST_BACKTRACE").arg("--").arg(program);
         sudo
     };
+    exec(command, args)
+}
+
+fn built(program: &Path) -> Result<()> {
+    if !program.is_file() {
+        bail!(
+            "{} is missing although the build succeeded; is CARGO_TARGET_DIR as expected?",
+            program.display()
+        );
+    }
+    Ok(())
+}
+
+fn exec(mut command: Command, args: &[String]) -> Result<()> {
     command.args(args);
     eprintln!("==> {}", shown(&command));
     Err(command.exec()).with_context(|| format!("cannot start `{}`", shown(&command)))

@@ -66,8 +66,11 @@ enum Task {
         args: Vec<String>,
     },
     /// Repeat what the tests do once: `cargo xtask soak failover --runs 3`, `cargo xtask soak short` (root)
+    ///
+    /// `cargo xtask soak sim` runs schedules of what goes wrong on two simulated hosts, without root.
     Soak {
-        /// `failover [--runs N] [--case NAME] [--seed S]` or `short [--connections N]`
+        /// `failover [--runs N] [--case NAME] [--seed S]`, `short [--connections N]` or
+        /// `sim [--schedules N] [--seed S] [--broken WHAT] [--trace] [--json]`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },

@@ -1,4 +1,5 @@
-//! `cargo xtask soak`: what takes too long for the tests: every way of losing one side of a pair, many times.
+//! `cargo xtask soak`: what takes too long for the tests: every way of losing one side of a pair, many times; schedules of
+//! what goes wrong between two simulated hosts, many thousands.
 
 use anyhow::Result;
 
@@ -8,9 +9,11 @@ use crate::{build, build::program};
 
 /// Sets up, builds, and becomes `colo-lab soak`; arguments are passed on.
 pub fn run(args: &[String]) -> Result<()> {
-    setup::ensure(Purpose::Compare)?;
+    let simulated = args.first().is_some_and(|what| what == "sim");
+    setup::ensure(if simulated { Purpose::Build } else { Purpose::Compare })?;
     build::build(true)?;
     let mut lab = vec!["soak".to_owned()];
     lab.extend_from_slice(args);
-    command::become_as_root(&program("colo-lab", true), &lab)
+    let program = program("colo-lab", true);
+    if simulated { command::become_program(&program, &lab) } else { command::become_as_root(&program, &lab) }
 }

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use colo_tests::{
     lab::{self, child::Programs},
     pair::{self, stage::target},
+    sim::{self, Broken},
 };
 
 /// Two replicas of a server, the agents between them, and clients.
@@ -76,6 +77,32 @@ enum Soak {
         #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
         connections: u64,
     },
+    /// Simulate two hosts, a judge and a network under schedules of what goes wrong; needs no root
+    Sim {
+        /// How many schedules
+        #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+        schedules: u64,
+        /// The first schedule's seed; each further one has the next
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Break this on purpose, to see it found
+        #[arg(long, value_name = "WHAT", value_parser = broken)]
+        broken: Option<Broken>,
+        /// Show every event of the first schedule that fails, or of the only one
+        #[arg(long)]
+        trace: bool,
+        /// Print one JSON object in place of the table
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What can be broken on purpose.
+fn broken(name: &str) -> Result<Broken, String> {
+    Broken::ALL
+        .into_iter()
+        .find(|broken| broken.name() == name)
+        .ok_or_else(|| format!("`{name}` cannot be broken: {}", Broken::ALL.map(Broken::name).join(", ")))
 }
 
 /// What the replicas are.
@@ -109,6 +136,9 @@ fn main() -> Result<ExitCode> {
                     pair::soak::failover(&programs, runs, case.as_deref(), seed)
                 }
                 Soak::Short { connections } => pair::soak::short(&programs, connections),
+                Soak::Sim { schedules, seed, broken, trace, json } => {
+                    sim::soak::soak(&sim::soak::Soak { schedules, seed, broken, trace, json })
+                }
             }
         }
         Command::Serve => lab::replica::serve(std::io::stdin().lock()),

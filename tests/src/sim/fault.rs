@@ -1,0 +1,167 @@
+//! What goes wrong, and when: drawn from a seed, and made shorter where a schedule fails.
+
+use super::random::Random;
+use colo_user::mono::Mono;
+use std::time::Duration;
+
+/// When faults begin and end to begin: a pair may be protected by then, or not yet.
+const FIRST: u64 = 600;
+const LAST: u64 = 7000;
+/// Most of them in one schedule.
+const MOST: u64 = 6;
+
+/// One of the two hosts, by number: the primary's is 0.
+pub(super) type Side = usize;
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The host loses its power, for good.
+    HostCrash(Side),
+    /// QEMU is killed.
+    VmKilled(Side),
+    /// QEMU is stopped by a signal, and continued.
+    VmFrozen(Side, Duration),
+    /// The agent is killed, and started again after a while.
+    AgentKilled(Side, Duration),
+    /// The agent is stopped by a signal, and continued.
+    AgentPaused(Side, Duration),
+    /// The whole host does nothing for a while: its clock goes on.
+    HostPaused(Side, Duration),
+    /// The agents' connection breaks, and the sides named see it.
+    Reset { seen: [bool; 2] },
+    /// Nothing gets from the side given to the other for a while.
+    Partition { from: [bool; 2], lasts: Duration },
+    /// A host's questions do not reach the judge, or its answers do not reach the host.
+    JudgeCut { side: Side, questions: bool, answers: bool, lasts: Duration },
+    /// Too few members of the judge are up to answer.
+    JudgeAway(Duration),
+    /// What is sent over the link takes so much longer.
+    Slow(Duration),
+    /// A checkpoint begins.
+    Checkpoint,
+}
+
+impl Fault {
+    /// Until when it lasts, if it ends by itself.
+    pub const fn lasts(self) -> Duration {
+        match self {
+            Self::VmFrozen(_, lasts)
+            | Self::AgentKilled(_, lasts)
+            | Self::AgentPaused(_, lasts)
+            | Self::HostPaused(_, lasts)
+            | Self::Partition { lasts, .. }
+            | Self::JudgeCut { lasts, .. }
+            | Self::JudgeAway(lasts) => lasts,
+            Self::Slow(_) => SLOW,
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Its kind, for the table.
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Self::HostCrash(_) => "host crash",
+            Self::VmKilled(_) => "QEMU killed",
+            Self::VmFrozen(..) => "QEMU frozen",
+            Self::AgentKilled(..) => "agent restarted",
+            Self::AgentPaused(..) => "agent paused",
+            Self::HostPaused(..) => "host paused",
+            Self::Reset { .. } => "link reset",
+            Self::Partition { from: [true, true], .. } => "partition",
+            Self::Partition { .. } => "one-way partition",
+            Self::JudgeCut { .. } => "judge cut off",
+            Self::JudgeAway(_) => "judge away",
+            Self::Slow(_) => "slow link",
+            Self::Checkpoint => "forced checkpoint",
+        }
+    }
+
+    /// All kinds.
+    pub const KINDS: [&'static str; 13] = [
+        "host crash",
+        "QEMU killed",
+        "QEMU frozen",
+        "agent restarted",
+        "agent paused",
+        "host paused",
+        "link reset",
+        "partition",
+        "one-way partition",
+        "judge cut off",
+        "judge away",
+        "slow link",
+        "forced checkpoint",
+    ];
+
+    fn draw(random: &mut Random) -> Self {
+        let side = random.below(2) as Side;
+        // Short of every limit, about as long as one, or far beyond it.
+        let lasts = match random.below(3) {
+            0 => random.millis(5, 300),
+            1 => random.millis(600, 1800),
+            _ => random.millis(1800, 5000),
+        };
+        match random.below(20) {
+            0 => Self::HostCrash(side),
+            1 => Self::VmKilled(side),
+            2 => Self::VmFrozen(side, lasts),
+            3 => Self::AgentKilled(side, random.millis(20, 1500)),
+            4 | 5 => Self::AgentPaused(side, lasts),
+            6 => Self::HostPaused(side, lasts),
+            7 | 8 => Self::Reset { seen: [random.below(3) != 0, random.below(3) != 0] },
+            9..=12 => {
+                let which = random.below(4);
+                Self::Partition { from: [which != 1, which != 0], lasts }
+            }
+            13 | 14 => {
+                let which = random.below(3);
+                Self::JudgeCut { side, questions: which != 1, answers: which != 0, lasts }
+            }
+            15 => Self::JudgeAway(lasts),
+            16 => Self::Slow(random.millis(5, 400)),
+            _ => Self::Checkpoint,
+        }
+    }
+}
+
+/// How long a link stays slow.
+const SLOW: Duration = Duration::from_secs(2);
+
+/// What goes wrong in one schedule, in order.
+pub(super) fn draw(random: &mut Random) -> Vec<(Mono, Fault)> {
+    let count = 1 + random.below(MOST);
+    let mut at = random.millis(FIRST, LAST);
+    let mut faults: Vec<_> = (0..count)
+        .map(|_| {
+            // Most of them in the wake of the one before.
+            at = match random.below(3) {
+                0 => random.millis(FIRST, LAST),
+                1 => at + random.micros(0, 400_000),
+                _ => at + random.micros(0, 30_000),
+            };
+            (Mono::ZERO + at, Fault::draw(random))
+        })
+        .collect();
+    faults.sort_by_key(|(at, _)| *at);
+    faults
+}
+
+/// The fewest of `faults` with which `fails` still says yes, leaving out one at a time.
+pub(super) fn shrink(
+    mut faults: Vec<(Mono, Fault)>,
+    fails: impl Fn(&[(Mono, Fault)]) -> bool,
+) -> Vec<(Mono, Fault)> {
+    let mut at = 0;
+    while at < faults.len() {
+        let mut fewer = faults.clone();
+        fewer.remove(at);
+        if fails(&fewer) {
+            faults = fewer;
+            at = 0;
+        } else {
+            at += 1;
+        }
+    }
+    faults
+}

@@ -1,0 +1,44 @@
+//! A slice of the simulator's schedules, and the broken variants that it must find.
+
+use colo_tests::sim::{self, Broken, Plan};
+use std::time::Instant;
+
+/// Schedules in the slice.
+const SLICE: u64 = 1000;
+/// A broken variant is found within so many.
+const WITHIN: u64 = 2000;
+
+#[test]
+fn no_schedule_of_the_slice_breaks_a_property() {
+    let begun = Instant::now();
+    let mut events = 0;
+    for seed in 1..=SLICE {
+        let outcome = sim::run(seed, Plan::default());
+        events += outcome.events;
+        if let Some(violation) = outcome.violation {
+            let failed = sim::shortest(seed, Plan::default());
+            panic!(
+                "seed {seed}: {violation}\n{}\n{}",
+                failed.faults.join("\n"),
+                failed.outcome.trace.join("\n")
+            );
+        }
+    }
+    println!("seeds 1 to {SLICE}: {SLICE} schedules, {events} events in {:.1?}", begun.elapsed());
+}
+
+#[test]
+fn every_broken_variant_is_found() {
+    for broken in Broken::ALL {
+        let plan = Plan { broken: Some(broken), ..Plan::default() };
+        let found = (1..=WITHIN).find_map(|seed| {
+            let violation = sim::run(seed, plan).violation?;
+            let sound = sim::run(seed, Plan::default()).violation;
+            assert_eq!(sound, None, "seed {seed} fails unbroken");
+            Some((seed, violation))
+        });
+        let (seed, violation) =
+            found.unwrap_or_else(|| panic!("{} is not found in {WITHIN} schedules", broken.name()));
+        println!("{}: first failing seed {seed}: {violation}", broken.name());
+    }
+}
