@@ -9,6 +9,7 @@ pub mod control;
 pub mod datapath;
 pub mod epoch;
 pub mod failover;
+pub mod heartbeat;
 pub mod judge;
 pub mod link;
 pub mod mono;

@@ -8,6 +8,8 @@ use colo_tests::{
 };
 use colo_user::agent::protection::Reason;
 use colo_user::failover::{Standing, Why};
+use colo_user::heartbeat::LinkState;
+use colo_user::heartbeat::detector::{PeerState, REASONS};
 use serde_json::Value;
 
 /// The README with the names that stand for a whole class of counters written out.
@@ -36,10 +38,20 @@ fn every_counter_reason_and_field_is_in_the_readme() {
     for word in words {
         assert!(readme.contains(&format!("`{word}`")), "how a side stands: `{word}`");
     }
+    let words = PeerState::ALL.map(PeerState::word).into_iter().chain(LinkState::ALL.map(LinkState::word));
+    for word in words.chain(REASONS) {
+        assert!(readme.contains(&format!("`{word}`")), "how a heartbeat stands: `{word}`");
+    }
     for role in ["primary", "secondary"] {
         let status = status(role);
         for field in status.as_object().unwrap().keys() {
             assert!(readme.contains(&format!("`{field}`")), "field `{field}`");
+        }
+        let heartbeat = &status["heartbeat"];
+        for field in [heartbeat, &heartbeat["links"][1]].map(|part| part.as_object().unwrap().keys()) {
+            for field in field {
+                assert!(readme.contains(&format!("`{field}`")), "field `{field}` of a heartbeat");
+            }
         }
         let counters = status["counters"].as_object().unwrap();
         assert!(counters.len() > 50, "{counters:?}");
@@ -56,10 +68,22 @@ fn status(role: &str) -> Value {
     let colo = Programs::beside(env!("CARGO_BIN_EXE_colo-lab").as_ref()).colo;
     let colo = colo.to_str().unwrap();
     let peer = format!("unix:{}", directory.path().join("peer").display());
+    let beats = "udp:127.0.0.1:9701@127.0.0.1:9702";
     let mut agent = ends
         .host
         .command(colo)
-        .args([role, "--guest", GUEST, "--uplink", UPLINK, "--peer", &peer, "--control"])
+        .args([
+            role,
+            "--guest",
+            GUEST,
+            "--uplink",
+            UPLINK,
+            "--peer",
+            &peer,
+            "--heartbeat",
+            beats,
+            "--control",
+        ])
         .arg(&control)
         .spawn()
         .unwrap();
@@ -67,7 +91,10 @@ fn status(role: &str) -> Value {
     let status = loop {
         let asked =
             ends.host.command(colo).args(["status", "--json", "--control"]).arg(&control).output().unwrap();
-        if let Ok(status) = serde_json::from_slice(&asked.stdout) {
+        // The heart has shown itself after its first turn.
+        if let Ok(status) = serde_json::from_slice::<Value>(&asked.stdout)
+            && !status["heartbeat"].is_null()
+        {
             break status;
         }
         assert!(Instant::now() < deadline, "no status: {}", String::from_utf8_lossy(&asked.stderr));

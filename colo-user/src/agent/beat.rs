@@ -9,7 +9,7 @@ use crate::link::frame::Heartbeat;
 use crate::mono::Mono;
 use std::time::Duration;
 
-/// Longest time between two heartbeats; a fifth of the limit if that is shorter.
+/// Longest time between two heartbeats; a fifth of the limit if that is shorter, or what [`Beat::every`] says.
 pub const INTERVAL: Duration = Duration::from_millis(500);
 
 /// See the module.
@@ -17,6 +17,7 @@ pub const INTERVAL: Duration = Duration::from_millis(500);
 pub struct Beat {
     started: Mono,
     next: Mono,
+    interval: Duration,
     limit: Duration,
     last_heard: Mono,
     /// Own heartbeats count as heard when they are confirmed, from the time they were sent.
@@ -32,10 +33,11 @@ pub struct Beat {
 impl Beat {
     /// A session that begins now and is lost after `limit` without a sign of life. The first heartbeat is due at once.
     #[must_use]
-    pub const fn new(now: Mono, limit: Duration) -> Self {
+    pub fn new(now: Mono, limit: Duration) -> Self {
         Self {
             started: now,
             next: now,
+            interval: INTERVAL.min(limit / 5),
             limit,
             last_heard: now,
             leased: false,
@@ -47,8 +49,14 @@ impl Beat {
 
     /// The same for a side that stops by itself when it is not confirmed to be heard.
     #[must_use]
-    pub const fn lease(now: Mono, limit: Duration) -> Self {
+    pub fn lease(now: Mono, limit: Duration) -> Self {
         Self { leased: true, ..Self::new(now, limit) }
+    }
+
+    /// The same with heartbeats at least this often, where that is said.
+    #[must_use]
+    pub fn every(self, interval: Option<Duration>) -> Self {
+        Self { interval: interval.map_or(self.interval, |interval| interval.min(self.interval)), ..self }
     }
 
     /// Something came from the peer.
@@ -90,7 +98,7 @@ impl Beat {
     /// The heartbeat to send now, if one is due.
     pub fn due(&mut self, now: Mono, lost: u64) -> Option<Heartbeat> {
         (now >= self.next).then(|| {
-            self.next = now + INTERVAL.min(self.limit / 5);
+            self.next = now + self.interval;
             Heartbeat { sent: now.as_nanos().max(1), echo: self.echo, frames: self.frames, lost }
         })
     }

@@ -90,6 +90,8 @@ pub struct Primary {
     protection: Protection,
     on_loss: OnPeerLoss,
     peer_limit: Duration,
+    /// Between two heartbeats, where that is said.
+    interval: Option<Duration>,
     /// The policy for lost peers applies: the pair was in sync once.
     was_in_sync: bool,
     withheld: VecDeque<Vec<u8>>,
@@ -128,6 +130,7 @@ impl Primary {
             protection: Protection::Not(Reason::Connecting),
             on_loss,
             peer_limit,
+            interval: None,
             was_in_sync: false,
             withheld: VecDeque::new(),
             withheld_bytes: 0,
@@ -149,6 +152,12 @@ impl Primary {
         self.comparator.set_coverage(Coverage::All);
         self.following = Some(Following::new(seed));
         self
+    }
+
+    /// The same with heartbeats over the link at least this often.
+    #[must_use]
+    pub fn beating(self, interval: Option<Duration>) -> Self {
+        Self { interval, ..self }
     }
 
     /// Whether the pair protects its client.
@@ -180,7 +189,7 @@ impl Primary {
         self.own.sessions += 1;
         self.begin_session(outbox);
         let beat = if self.following.is_some() { Beat::lease } else { Beat::new };
-        self.session = Session::Syncing(beat(now, self.peer_limit));
+        self.session = Session::Syncing(beat(now, self.peer_limit).every(self.interval));
         self.protection = Protection::Not(Reason::Syncing);
     }
 

@@ -13,8 +13,10 @@ pub enum Reason {
     PeerLost,
     /// The peer said goodbye.
     PeerLeft,
-    /// The connection stands, and nothing has come for too long.
+    /// The connection stands, and nothing has come for too long; or nothing comes over any link.
     PeerSilent,
+    /// As one of the two above, and the peer is heard over other links.
+    LinkLost,
     /// The peer does not take what it is sent: the out-buffer reached its bound.
     LinkStalled,
     /// The peer said what it cannot say.
@@ -35,12 +37,13 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Connecting,
         Self::Syncing,
         Self::PeerLost,
         Self::PeerLeft,
         Self::PeerSilent,
+        Self::LinkLost,
         Self::LinkStalled,
         Self::ProtocolBroken,
         Self::CutUnanswered,
@@ -60,6 +63,7 @@ impl Reason {
             Self::PeerLost => "peer lost",
             Self::PeerLeft => "peer left",
             Self::PeerSilent => "peer silent",
+            Self::LinkLost => "link lost",
             Self::LinkStalled => "link stalled",
             Self::ProtocolBroken => "protocol broken",
             Self::CutUnanswered => "cut unanswered",

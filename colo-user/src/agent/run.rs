@@ -4,6 +4,7 @@
 //! States: *starting* (everything that can be refused is refused here, with the interfaces as they were found),
 //! *running*, *ending* (the packet thread releases or drops what it holds; a second signal ends at once).
 
+use super::heart::{self, BeatLink, Heart, boot_of};
 use super::packet::primary::PrimaryThread;
 use super::packet::seat::{Failover, random};
 use super::packet::secondary::SecondaryThread;
@@ -14,6 +15,7 @@ use crate::checkpoint::{BackendSpec, OnCheckpoint, Signals};
 use crate::compare::{Limits, Policy};
 use crate::control::ControlSocket;
 use crate::datapath::{Config, Datapath, DatapathError, Role as Side};
+use crate::heartbeat;
 use crate::judge::{JudgeSpec, Pair};
 use crate::link::connect::{Connector, Slot};
 use crate::link::endpoint::Endpoint;
@@ -72,6 +74,10 @@ pub struct Options {
     pub vm_limit: Duration,
     /// How it may go on alone, where its QEMU is followed.
     pub alone: Alone,
+    /// Heartbeat links besides the one between the agents.
+    pub heartbeat: Vec<BeatLink>,
+    /// How often they beat.
+    pub heartbeat_settings: heartbeat::Settings,
     /// The control socket.
     pub control: PathBuf,
     /// Set for a primary.
@@ -99,11 +105,12 @@ async fn supervise(options: Options, control: ControlSocket) -> Result<()> {
     let role = if options.primary.is_some() { Role::Primary } else { Role::Secondary };
     let (links, mut made) = mpsc::channel(1);
     let features = if options.qmp.is_some() { HEARS_QEMU } else { 0 };
-    let hello = Hello { features, ..Hello::plain(role, random()?) };
+    let boot = random()?;
+    let hello = Hello { features, ..Hello::plain(role, boot) };
     let connector = Connector::new(options.peer.clone(), hello, Arc::clone(&slot), links)?;
 
     let (guest, uplink) = (options.datapath.guest.clone(), options.datapath.uplink.clone());
-    let mut packet = start_packet_thread(options, handle.clone(), port, slot).await?;
+    let mut packet = start_packet_thread(options, boot_of(boot), handle.clone(), port, slot).await?;
     info!("{role} on {guest} (guest) and {uplink} (uplink), control socket {}", control.path().display());
     tokio::spawn(control.serve(handle.clone()));
     let mut connecting = tokio::spawn(connector.run());
@@ -136,6 +143,7 @@ async fn supervise(options: Options, control: ControlSocket) -> Result<()> {
 /// Attaches in the packet thread, which owns the data path for good; returns once that has worked, with the thread's end.
 async fn start_packet_thread(
     options: Options,
+    boot: u64,
     handle: Handle,
     port: Port,
     slot: Arc<Slot>,
@@ -148,8 +156,18 @@ async fn start_packet_thread(
     });
     let Options { datapath: config, peer, peer_limit, primary, qmp, vm_limit, alone, .. } = options;
     let follows = qmp.is_some();
-    let ends =
-        Ends { slot, peer: peer.to_string(), port, monitor: qmp.map(Monitor::new).transpose()?, vm_limit };
+    let heart = heart::Options {
+        links: options.heartbeat,
+        settings: options.heartbeat_settings,
+        pair: alone.pair.clone(),
+        boot,
+        uplink: config.uplink.clone(),
+        realtime: config.realtime,
+    };
+    let heart = if heart.links.is_empty() { None } else { Some(Heart::start(heart, answered.clone())?) };
+    let interval = heart.as_ref().map(Heart::interval);
+    let monitor = qmp.map(Monitor::new).transpose()?;
+    let ends = Ends { slot, peer: peer.to_string(), port, monitor, vm_limit, heart };
     let failover = if follows { Some(Failover::new(alone, peer_limit, vm_limit, answered)?) } else { None };
     debug_assert_eq!(primary.is_some(), config.role == Side::Primary);
     let (attached, is_attached) = oneshot::channel::<Result<(), DatapathError>>();
@@ -159,7 +177,7 @@ async fn start_packet_thread(
             let signals = Signals::start(p.checkpoints, &on_checkpoint)?;
             // One flow may hold a whole TCP window, but not most of the buffers.
             let limits = Limits { queue: (config.frames / 4) as usize, ..Limits::default() };
-            let core = Primary::new(p.policy, limits, p.on_loss, peer_limit, Mono::now());
+            let core = Primary::new(p.policy, limits, p.on_loss, peer_limit, Mono::now()).beating(interval);
             let core = if follows { core.following(u64::from_ne_bytes(random()?)) } else { core };
             Some((core, signals, p.release_on_exit))
         }
@@ -179,7 +197,8 @@ async fn start_packet_thread(
                 PrimaryThread::new(datapath, core, ends, signals, release, failover).run()
             }
             None => {
-                let core = Secondary::new(crate::translate::Limits::default(), peer_limit);
+                let limits = crate::translate::Limits::default();
+                let core = Secondary::new(limits, peer_limit).beating(interval);
                 let core = if follows { core.following() } else { core };
                 SecondaryThread::new(datapath, core, ends, failover).run()
             }

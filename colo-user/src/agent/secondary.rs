@@ -92,6 +92,8 @@ pub struct Secondary {
     session: Session,
     protection: Protection,
     peer_limit: Duration,
+    /// Between two heartbeats, where that is said.
+    interval: Option<Duration>,
     queue: VecDeque<Input>,
     queue_bytes: usize,
     /// The front of the queue in guest space, once its turn has come.
@@ -122,6 +124,7 @@ impl Secondary {
             session: Session::Apart,
             protection: Protection::Not(Reason::Connecting),
             peer_limit,
+            interval: None,
             queue: VecDeque::new(),
             queue_bytes: 0,
             ready: None,
@@ -141,6 +144,14 @@ impl Secondary {
     #[must_use]
     pub fn following(mut self) -> Self {
         self.loading = Some(Loading::default());
+        self
+    }
+
+    /// The same with heartbeats over the link at least this often.
+    #[must_use]
+    pub fn beating(mut self, interval: Option<Duration>) -> Self {
+        self.interval = interval;
+        self.unreleased.paced(interval.is_some());
         self
     }
 
@@ -179,7 +190,8 @@ impl Secondary {
             self.own.input_stale += self.queue.len() as u64;
             self.clear_queue();
         }
-        self.session = Session::Syncing { beat: Beat::new(now, self.peer_limit), begun: false };
+        self.session =
+            Session::Syncing { beat: Beat::new(now, self.peer_limit).every(self.interval), begun: false };
         self.protection = Protection::Not(Reason::Syncing);
     }
 
@@ -269,7 +281,7 @@ impl Secondary {
             Message::InputCut { epoch, first } => self.input_cut(*epoch, *first)?,
             Message::Heartbeat(heartbeat) => {
                 beat.heard(now, heartbeat);
-                self.unreleased.taken(heartbeat.frames);
+                self.unreleased.told(now, heartbeat.frames);
                 self.proved(heartbeat.echo);
                 if let Session::Syncing { beat, begun: true } = &self.session
                     && beat.answered()

@@ -1,5 +1,6 @@
 //! What an agent says about itself: the body of `colo status --json`. Field names are an interface.
 
+use super::heart::Shown;
 use super::times::Summary;
 use crate::compare::Divergence;
 use crate::failover::{self, Why};
@@ -73,6 +74,8 @@ pub struct Status {
     pub checkpoints: Checkpoints,
     /// Null where the agent does not follow its QEMU.
     pub failover: Option<Standing>,
+    /// Null where there are no heartbeat links besides the one between the agents.
+    pub heartbeat: Option<Shown>,
     /// The last divergences, newest last.
     pub divergences: Vec<Divergence>,
 }

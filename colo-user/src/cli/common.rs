@@ -1,17 +1,20 @@
 //! Arguments that both agents have, and the syntax of bypass rules.
 
+use crate::agent::heart::BeatLink;
 use crate::agent::run::{Alone, Options, PrimaryOptions};
 use crate::compare::Bypass;
 use crate::control;
 use crate::datapath::{
     AttachMode, Config, DEFAULT_FRAMES, HoldBackend, MAX_FRAMES, MAX_REALTIME, MIN_FRAMES, Role,
 };
+use crate::heartbeat::{INTERVALS_MS, MAX_LINKS, MULTIPLIERS, Settings};
 use crate::judge::{JudgeSpec, Pair};
 use crate::link::endpoint::Endpoint;
 use crate::qmp::command::Call;
 use crate::wire::proto;
 use clap::{Args, value_parser};
 use std::net::IpAddr;
+use std::num::NonZeroU8;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -56,6 +59,20 @@ pub struct Common {
     /// Heartbeats go out five times as often, at least every 500 ms.
     #[arg(long, value_name = "MS", default_value_t = 5000, value_parser = value_parser!(u64).range(100..))]
     peer_timeout: u64,
+    /// One more link to the peer, for heartbeats only: `udp:PEER:PORT[@LOCAL:PORT]`; may be given several times
+    ///
+    /// The peer is then lost only when no link is heard, the one between the agents included, and as soon as that; one that
+    /// is silent alone is a lost link. Put it on another network than --peer. Numeric addresses; every VM has a port of its own.
+    #[arg(long, value_name = "ENDPOINT")]
+    heartbeat: Vec<BeatLink>,
+    /// Between two heartbeats over every link, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 100, requires = "heartbeat",
+          value_parser = value_parser!(u64).range(INTERVALS_MS))]
+    heartbeat_interval: u64,
+    /// So many intervals without a heartbeat, and a link is lost
+    #[arg(long, value_name = "N", default_value_t = 5, requires = "heartbeat",
+          value_parser = value_parser!(u8).range(i64::from(*MULTIPLIERS.start())..=i64::from(*MULTIPLIERS.end())))]
+    heartbeat_multiplier: u8,
     /// The monitor of this guest's QEMU (unix:PATH or tcp:HOST:PORT), colo's alone: follow its own COLO, exactly
     ///
     /// Give it to both agents. The migration capability `events` must be on before `migrate`.
@@ -87,7 +104,7 @@ impl Common {
     /// The agent's options; those of a primary come from its own arguments, and what to tell QEMU before it goes on alone.
     ///
     /// # Errors
-    /// The default name of the pair is none.
+    /// The default name of the pair is none; too many heartbeat links.
     pub fn options(self, primary: Option<PrimaryOptions>, before: Vec<Call>) -> Result<Options, String> {
         let role = if primary.is_some() { Role::Primary } else { Role::Secondary };
         let control = self.control.unwrap_or_else(|| control::default_path(&self.guest));
@@ -110,6 +127,18 @@ impl Common {
             realtime: self.realtime,
             ..Config::new(role, &self.guest, &self.uplink)
         };
+        if self.heartbeat.len() >= MAX_LINKS {
+            return Err(format!(
+                "{} times --heartbeat: the link between the agents and at most {} more are heard",
+                self.heartbeat.len(),
+                MAX_LINKS - 1
+            ));
+        }
+        let heartbeat_settings = Settings {
+            interval: Duration::from_millis(self.heartbeat_interval),
+            // The range begins above zero.
+            multiplier: NonZeroU8::new(self.heartbeat_multiplier).unwrap_or(NonZeroU8::MIN),
+        };
         let peer_limit = Duration::from_millis(self.peer_timeout);
         let vm_limit = Duration::from_millis(self.vm_timeout);
         Ok(Options {
@@ -119,6 +148,8 @@ impl Common {
             qmp: self.qmp,
             vm_limit,
             alone,
+            heartbeat: self.heartbeat,
+            heartbeat_settings,
             control,
             primary,
         })

@@ -24,6 +24,7 @@
 
 mod attach;
 mod bpf;
+mod carrier;
 mod config;
 mod counters;
 mod error;
@@ -52,11 +53,12 @@ use aya::maps::{MapData, RingBuf};
 pub use colo_ebpf::Mode;
 
 pub use attach::detach_pinned;
+pub use carrier::Carrier;
 pub use config::{AttachMode, Config, DEFAULT_FRAMES, HoldBackend, MAX_FRAMES, MIN_FRAMES, Role};
 pub use counters::{CounterValue, Counters};
 pub use error::DatapathError;
 pub use inject::{Injected, TAP_CREDIT};
-pub use realtime::MAX_REALTIME;
+pub use realtime::{MAX_REALTIME, set as set_realtime};
 pub use tally::Pressure;
 pub use translations::JANITOR_BATCH;
 pub use unread::InputRead;

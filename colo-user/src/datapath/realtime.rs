@@ -8,7 +8,10 @@ use std::io;
 pub const MAX_REALTIME: u8 = 49;
 
 /// Gives the calling thread a real-time priority, round robin, which its children do not inherit; with 0 it is as all others.
-pub(super) fn set(priority: u8) -> io::Result<()> {
+///
+/// # Errors
+/// The kernel's reason: it needs `CAP_SYS_NICE`.
+pub fn set(priority: u8) -> io::Result<()> {
     let parameters = libc::sched_param { sched_priority: i32::from(priority.min(MAX_REALTIME)) };
     let policy = if priority == 0 { libc::SCHED_OTHER } else { libc::SCHED_RR } | libc::SCHED_RESET_ON_FORK;
     // SAFETY: the kernel reads one sched_param, which lives across the call; 0 is the calling thread.

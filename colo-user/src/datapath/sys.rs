@@ -59,6 +59,24 @@ pub(super) fn ethtool<const WORDS: usize>(
     name: &str,
     request: &mut [u32; WORDS],
 ) -> io::Result<()> {
+    let mut ifreq = about(name)?;
+    ifreq.ifr_ifru.ifru_data = request.as_mut_ptr().cast();
+    // SAFETY: the ioctl reads one ifreq and reads and writes the structure it points to; every caller's array has the
+    // size of the structure that belongs to its command.
+    check(unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::SIOCETHTOOL, &raw mut ifreq) })
+}
+
+/// The low 16 flags of interface `name`.
+pub(super) fn interface_flags(socket: &impl AsFd, name: &str) -> io::Result<libc::c_short> {
+    let mut ifreq = about(name)?;
+    // SAFETY: the ioctl reads and writes one ifreq.
+    check(unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut ifreq) })?;
+    // SAFETY: this ioctl is answered by the flags.
+    Ok(unsafe { ifreq.ifr_ifru.ifru_flags })
+}
+
+/// A request about interface `name`.
+fn about(name: &str) -> io::Result<libc::ifreq> {
     // SAFETY: an all-zero ifreq is a valid value of this plain C structure.
     let mut ifreq: libc::ifreq = unsafe { std::mem::zeroed() };
     if name.len() >= ifreq.ifr_name.len() {
@@ -67,10 +85,7 @@ pub(super) fn ethtool<const WORDS: usize>(
     for (to, from) in ifreq.ifr_name.iter_mut().zip(name.bytes()) {
         *to = from.cast_signed();
     }
-    ifreq.ifr_ifru.ifru_data = request.as_mut_ptr().cast();
-    // SAFETY: the ioctl reads one ifreq and reads and writes the structure it points to; every caller's array has the
-    // size of the structure that belongs to its command.
-    check(unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::SIOCETHTOOL, &raw mut ifreq) })
+    Ok(ifreq)
 }
 
 /// Shared or private memory from `mmap`, unmapped on drop.

@@ -34,14 +34,16 @@
 //!   term's no is followed by a peer that has the old term or the new.
 //!
 //! By file: [`primary`] and [`secondary`] are the machines, [`takeover`] is what they say to their QEMU when they go on
-//! alone, [`watch`] tells a frozen QEMU, [`memory`] is what an agent must know when it is started again.
+//! alone, [`watch`] tells a frozen QEMU, [`elsewhere`] is what other links say of the peer, [`memory`] is what an agent must know when it is started again.
 
+pub mod elsewhere;
 pub mod memory;
 pub mod primary;
 pub mod secondary;
 pub mod takeover;
 pub mod watch;
 
+pub use elsewhere::Elsewhere;
 pub use memory::Memory;
 pub use primary::Primary;
 pub use secondary::Secondary;
@@ -128,6 +130,10 @@ pub enum Why {
     PeerLost,
     /// The link stands and nothing comes.
     PeerSilent,
+    /// The link is lost, and the peer is heard elsewhere.
+    LinkLost,
+    /// The uplink of the primary has no carrier, and the secondary was asked to go on in its place.
+    UplinkLost,
     /// The peer's agent ended.
     PeerLeft,
     /// The peer says that its VM is gone or frozen.
@@ -162,13 +168,15 @@ pub enum Why {
 
 impl Why {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::Unknown,
         Self::Fresh,
         Self::InSync,
         Self::AwaitsCheckpoint,
         Self::PeerLost,
         Self::PeerSilent,
+        Self::LinkLost,
+        Self::UplinkLost,
         Self::PeerLeft,
         Self::PeerVmGone,
         Self::PeerClosed,
@@ -196,6 +204,8 @@ impl Why {
             Self::AwaitsCheckpoint => "awaits a checkpoint",
             Self::PeerLost => "peer lost",
             Self::PeerSilent => "peer silent",
+            Self::LinkLost => "link lost",
+            Self::UplinkLost => "uplink without carrier",
             Self::PeerLeft => "peer left",
             Self::PeerVmGone => "peer's vm gone",
             Self::PeerClosed => "peer closed",

@@ -1,5 +1,6 @@
 //! The primary's side: see the module above.
 
+use super::elsewhere::{CARRIER_GRACE, Elsewhere};
 use super::takeover::{Step, Takeover};
 use super::{ASK_AGAIN, Config, GRACE, Loss, Memory, Order, Parting, Past, Question, Standing, Trouble, Why};
 use crate::judge::{Answer, Claimant};
@@ -46,6 +47,9 @@ pub struct Primary {
     spent: bool,
     /// The peer answers in the session.
     joined: bool,
+    elsewhere: Elsewhere,
+    /// Since when the uplink has no carrier.
+    dark: Option<Mono>,
     kept: Option<Memory>,
 }
 
@@ -55,7 +59,19 @@ impl Primary {
     pub fn new(config: Config, claimant: Claimant, kept: Option<Memory>, out: &mut Vec<Order>) -> Self {
         out.push(Order::Hold);
         let (state, why) = (State::Unknown, Why::Unknown);
-        Self { config, state, why, claimant, term: None, next: None, spent: false, joined: false, kept }
+        Self {
+            config,
+            state,
+            why,
+            claimant,
+            term: None,
+            next: None,
+            spent: false,
+            joined: false,
+            elsewhere: Elsewhere::Unknown,
+            dark: None,
+            kept,
+        }
     }
 
     /// What this side does.
@@ -218,9 +234,38 @@ impl Primary {
                     Loss::Link | Loss::Bye(Parting::Refused) => GRACE.min(self.config.lease / 2),
                     Loss::Silent | Loss::Bye(_) => std::time::Duration::ZERO,
                 };
-                self.hold(Some(now + grace), loss.why(), out);
+                self.hold(Some(now + grace), self.elsewhere.why(loss), out);
             }
             _ => {}
+        }
+    }
+
+    /// What other links say of the peer.
+    pub fn elsewhere(&mut self, now: Mono, heard: Elsewhere) {
+        if std::mem::replace(&mut self.elsewhere, heard) == heard {
+            return;
+        }
+        if let State::Holding { ask_at: Some(at) } = &mut self.state {
+            let why = heard.again(self.why);
+            if heard == Elsewhere::Silent && why != self.why {
+                // Nobody is there for whom it would wait.
+                *at = now.min(*at);
+            }
+            self.why = why;
+        }
+    }
+
+    /// Whether the uplink has carrier; `relief`: the secondary says that it could take over at once, with an uplink that has.
+    /// Then this side asks to be relieved: it closes, and says so, upon which the secondary asks the judge at once.
+    pub fn uplink(&mut self, now: Mono, carrier: bool, relief: bool, out: &mut Vec<Order>) {
+        if carrier {
+            self.dark = None;
+            return;
+        }
+        let since = *self.dark.get_or_insert(now);
+        let whole = matches!(self.state, State::Protected) && self.why == Why::InSync && self.joined;
+        if relief && whole && self.config.judged && now.saturating_since(since) >= CARRIER_GRACE {
+            self.close(Why::UplinkLost, out);
         }
     }
 

@@ -1,5 +1,6 @@
 //! The secondary's side: see the module above.
 
+use super::elsewhere::{Elsewhere, precedence};
 use super::takeover::{Step, Takeover};
 use super::{ASK_AGAIN, Config, Loss, Memory, Order, Parting, Past, Question, Standing, Trouble, Why};
 use crate::judge::{Answer, Claimant};
@@ -39,6 +40,7 @@ pub struct Secondary {
     /// The judge was asked in this term.
     asked: bool,
     joined: bool,
+    elsewhere: Elsewhere,
     kept: Option<Memory>,
 }
 
@@ -58,6 +60,7 @@ impl Secondary {
             lease,
             asked: false,
             joined: false,
+            elsewhere: Elsewhere::Unknown,
             kept,
         }
     }
@@ -179,11 +182,29 @@ impl Secondary {
                 self.ask(loss.why(), out);
             }
             (State::Protected | State::Holding { .. }, _) => {
-                self.why = loss.why();
+                self.why = self.elsewhere.why(loss);
                 self.state = State::Holding { ask_at: Some(heard + self.lease + Config::margin(self.lease)) };
+                self.closed_elsewhere(out);
             }
             (State::Closed { done: false }, _) => self.why = loss.why(),
             _ => {}
+        }
+    }
+
+    /// What other links say of the primary.
+    pub fn elsewhere(&mut self, heard: Elsewhere, out: &mut Vec<Order>) {
+        if std::mem::replace(&mut self.elsewhere, heard) != heard
+            && matches!(self.state, State::Holding { ask_at: Some(_) })
+        {
+            self.why = heard.again(self.why);
+            self.closed_elsewhere(out);
+        }
+    }
+
+    /// The link is lost: the primary's last word on it may be lost too, and is said again elsewhere.
+    fn closed_elsewhere(&mut self, out: &mut Vec<Order>) {
+        if matches!(self.elsewhere, Elsewhere::Closed(term) if self.term == Some(term)) {
+            self.ask(Why::PeerClosed, out);
         }
     }
 
@@ -235,12 +256,9 @@ impl Secondary {
 
     /// Time passes.
     pub fn tick(&mut self, now: Mono, out: &mut Vec<Order>) {
+        let due = self.next_deadline().is_some_and(|at| now >= at);
         match &mut self.state {
-            State::Holding { ask_at: Some(at) } | State::Asking(Question { again: Some(at) })
-                if now >= *at =>
-            {
-                self.ask(self.why, out);
-            }
+            State::Holding { .. } | State::Asking(_) if due => self.ask(self.why, out),
             State::TakingOver(takeover) => takeover.tick(now, out),
             _ => {}
         }
@@ -250,7 +268,10 @@ impl Secondary {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Mono> {
         match &self.state {
-            State::Holding { ask_at } => *ask_at,
+            State::Holding { ask_at } => match self.elsewhere {
+                Elsewhere::Alive => ask_at.map(|at| at + precedence(self.lease)),
+                Elsewhere::Unknown | Elsewhere::Silent | Elsewhere::Closed(_) => *ask_at,
+            },
             State::Asking(question) => question.again,
             State::TakingOver(takeover) => Some(takeover.next_deadline()),
             _ => None,

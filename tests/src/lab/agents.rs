@@ -50,6 +50,8 @@ pub struct Options {
     pub both: Vec<String>,
     /// For the primary's, such as `--wait-min 200`.
     pub primary: Vec<String>,
+    /// For the secondary's.
+    pub secondary: Vec<String>,
 }
 
 /// How long the primary waits for a late secondary, in milliseconds: on two busy cores a replica may be off its processor
@@ -66,7 +68,7 @@ impl Options {
     /// Agents of which the primary's waits for a late secondary from `min` to `max` milliseconds.
     pub fn waiting(min: u32, max: u32) -> Self {
         let primary = ["--wait-min".to_owned(), min.to_string(), "--wait-max".to_owned(), max.to_string()];
-        Self { both: Vec::new(), primary: primary.to_vec() }
+        Self { primary: primary.to_vec(), ..Self::default() }
     }
 }
 
@@ -257,9 +259,10 @@ fn spawn(stage: &Stage, options: &Options, role: Role) -> Result<Tethered> {
             .map(str::to_owned)
             .to_vec();
     arguments.extend_from_slice(&options.both);
-    if role == Role::Primary {
-        arguments.extend_from_slice(&options.primary);
-    }
+    arguments.extend_from_slice(match role {
+        Role::Primary => &options.primary,
+        Role::Secondary => &options.secondary,
+    });
     let log = stage.path(&format!("agent-{}.log", role.name()));
     Tethered::start(&stage.programs, &host.netns, &stage.programs.colo, &arguments, &log, false)
 }

@@ -22,6 +22,7 @@ const CORE: &[&str] = &[
     "colo-user/src/announce",
     "colo-user/src/failover",
     "colo-user/src/watchdog",
+    "colo-user/src/heartbeat",
     "colo-user/src/epoch",
 ];
 

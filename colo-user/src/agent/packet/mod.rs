@@ -8,8 +8,10 @@ pub mod primary;
 pub mod seat;
 pub mod secondary;
 
+use crate::agent::heart::Heart;
 use crate::agent::status::Status;
 use crate::datapath::{Attached, Captured, Datapath, HoldBackend, Ready};
+use crate::heartbeat::Verdict;
 use crate::judge::Answer;
 use crate::link::buffer::Outbox;
 use crate::link::connect::{Connected, Slot};
@@ -49,6 +51,8 @@ pub enum Command {
     Cut,
     /// The judge's answer, in a term.
     Judged(u64, Answer),
+    /// What the heart makes of the peer.
+    Peer(Verdict),
     /// Say how things stand.
     Status(oneshot::Sender<Status>),
     /// End in order.
@@ -121,6 +125,8 @@ pub struct Ends {
     pub monitor: Option<Monitor>,
     /// How long that QEMU may take to answer, and its guest to run again.
     pub vm_limit: Duration,
+    /// Heartbeats over other links, where there are any.
+    pub heart: Option<Heart>,
 }
 
 /// The link while there is one.

@@ -69,6 +69,11 @@ impl Eye {
         self.watch.spoke(now);
     }
 
+    /// Whether the guest stands still for a checkpoint.
+    pub fn paused(&self) -> bool {
+        self.vm.stopped()
+    }
+
     /// Commands of a takeover that are over.
     pub fn take_done(&mut self) -> Vec<(Step, Result<Value, Failure>)> {
         std::mem::take(&mut self.done)

@@ -13,6 +13,7 @@ use super::{
     Command, EXIT_LIMIT, Ends, Flushed, JANITOR, LINK_READS, LOOK, Peer, Port, Reading, Woken, all_counters,
     runs, take, timeout, words,
 };
+use crate::agent::heart::Heart;
 use crate::agent::place::Place;
 use crate::agent::primary::{Effect, Losses, Primary};
 use crate::agent::protection::{Protection, Reason};
@@ -67,6 +68,8 @@ pub struct PrimaryThread {
     adopted: bool,
     last_janitor: Mono,
     woken: Woken,
+    /// Set where there are heartbeat links.
+    heart: Option<Heart>,
 }
 
 /// What becomes of what the core lets out.
@@ -116,6 +119,7 @@ impl PrimaryThread {
             adopted,
             last_janitor: Mono::ZERO,
             woken: Woken::UNKNOWN,
+            heart: ends.heart,
         }
     }
 
@@ -136,6 +140,7 @@ impl PrimaryThread {
                     Command::Link(connected) => self.connect(now, connected)?,
                     Command::Judged(term, answer) => self.judged(now, term, &answer)?,
                     Command::Cut => self.cut(now)?,
+                    Command::Peer(verdict) => self.peer_judged(now, verdict),
                     Command::Status(reply) => {
                         // Whoever asked may have left.
                         let _ = reply.send(self.status());
@@ -174,6 +179,7 @@ impl PrimaryThread {
                 self.datapath.flush()?;
             }
             self.tell();
+            self.beat();
             let eye = self.eye.as_ref();
             let deadline =
                 self.core.next_deadline().into_iter().chain(eye.and_then(Eye::next_deadline)).min();
@@ -194,6 +200,9 @@ impl PrimaryThread {
     }
 
     fn connect(&mut self, now: Mono, connected: Connected) -> io::Result<()> {
+        if let Some(heart) = &mut self.heart {
+            heart.connected(now, &connected.hello);
+        }
         self.peer.link = Some(Link::new(connected.stream, connected.hello));
         if !self.offers(now)? {
             return Ok(());
@@ -285,7 +294,10 @@ impl PrimaryThread {
                     self.core.lost(now, Reason::PeerSilent, &mut self.effects);
                     return Ok(false);
                 }
-                Reading::Some { more } => more,
+                Reading::Some { more } => {
+                    self.heart.iter().for_each(|heart| heart.heard(now));
+                    more
+                }
                 Reading::Empty => return Ok(false),
                 Reading::Lost => {
                     self.core.lost(now, Reason::PeerLost, &mut self.effects);
@@ -380,7 +392,7 @@ impl PrimaryThread {
 
     /// Logs a change of protection.
     fn tell(&mut self) {
-        let now = self.core.protection();
+        let now = self.protection();
         if std::mem::replace(&mut self.told, now) != now {
             let held = self.core.held();
             match now {
@@ -393,7 +405,7 @@ impl PrimaryThread {
     }
 
     fn status(&mut self) -> Status {
-        let protection = self.core.protection();
+        let protection = self.protection();
         let (attach, hold) = words(self.datapath.attached(), self.datapath.backend());
         let by = self.core.asked().clone();
         let vm = self.eye.iter().flat_map(Eye::counters);
@@ -411,6 +423,7 @@ impl PrimaryThread {
             pauses: self.core.pauses(),
             counters: all_counters(&mut self.datapath, counters, self.peer.slot.refused()),
             checkpoints: Checkpoints { asked: by.values().sum(), by },
+            heartbeat: self.heart.as_ref().and_then(Heart::shown),
             divergences: self.core.divergences().cloned().collect(),
             failover: self
                 .seat

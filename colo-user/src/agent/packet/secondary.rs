@@ -12,6 +12,7 @@ use super::{
     CAPTURE_BATCH, Command, Ends, Flushed, JANITOR, LINK_READS, LOOK, Peer, Port, Reading, Woken,
     all_counters, runs, take, timeout, words,
 };
+use crate::agent::heart::Heart;
 use crate::agent::place::Place;
 use crate::agent::protection::{Protection, Reason};
 use crate::agent::secondary::{Effect, Injection, Secondary};
@@ -61,6 +62,8 @@ pub struct SecondaryThread {
     adopted: bool,
     last_janitor: Mono,
     woken: Woken,
+    /// Set where there are heartbeat links.
+    heart: Option<Heart>,
 }
 
 impl SecondaryThread {
@@ -86,6 +89,7 @@ impl SecondaryThread {
             adopted,
             last_janitor: Mono::ZERO,
             woken: Woken::UNKNOWN,
+            heart: ends.heart,
         }
     }
 
@@ -102,6 +106,7 @@ impl SecondaryThread {
                     Command::Judged(term, answer) => self.judged(now, term, &answer)?,
                     // Cuts come from the primary, through the link.
                     Command::Cut => {}
+                    Command::Peer(verdict) => self.peer_judged(verdict),
                     Command::Status(reply) => {
                         // Whoever asked may have left.
                         let _ = reply.send(self.status());
@@ -135,6 +140,7 @@ impl SecondaryThread {
             }
             self.apply();
             self.tell();
+            self.beat();
             let now = Mono::now();
             let eye = self.eye.as_ref();
             let mut deadline =
@@ -150,6 +156,9 @@ impl SecondaryThread {
     }
 
     fn connect(&mut self, now: Mono, connected: Connected) -> io::Result<()> {
+        if let Some(heart) = &mut self.heart {
+            heart.connected(now, &connected.hello);
+        }
         self.peer.link = Some(Link::new(connected.stream, connected.hello));
         if self.takes_part(now)? {
             self.core.connected(now);
@@ -225,7 +234,10 @@ impl SecondaryThread {
                     self.core.lost(Reason::PeerSilent, &mut self.effects);
                     return Ok(false);
                 }
-                Reading::Some { more } => more,
+                Reading::Some { more } => {
+                    self.heart.iter().for_each(|heart| heart.heard(now));
+                    more
+                }
                 Reading::Empty => return Ok(false),
                 Reading::Lost => {
                     self.core.lost(Reason::PeerLost, &mut self.effects);
@@ -305,7 +317,7 @@ impl SecondaryThread {
 
     /// Logs a change of protection.
     fn tell(&mut self) {
-        let now = self.core.protection();
+        let now = self.protection();
         if std::mem::replace(&mut self.told, now) != now {
             match now {
                 Protection::Protected => info!("protected in epoch {}", self.core.epoch()),
@@ -315,7 +327,7 @@ impl SecondaryThread {
     }
 
     fn status(&mut self) -> Status {
-        let protection = self.core.protection();
+        let protection = self.protection();
         let (attach, hold) = words(self.datapath.attached(), self.datapath.backend());
         Status {
             role: "secondary",
@@ -337,6 +349,7 @@ impl SecondaryThread {
                 self.peer.slot.refused(),
             ),
             checkpoints: Checkpoints::default(),
+            heartbeat: self.heart.as_ref().and_then(Heart::shown),
             divergences: Vec::new(),
             failover: self
                 .seat

@@ -7,8 +7,11 @@
 //! said again from here: it carries the guest's own number until it is translated on the direct path, and the guest
 //! repeats it.
 
+use crate::agent::beat::INTERVAL;
+use crate::mono::Mono;
 use crate::wire::{Ether, Ip, Seq, TcpFlags, TcpSegment, proto};
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
 /// Most frames.
 pub const MAX_FRAMES: usize = 4096;
@@ -37,6 +40,9 @@ pub(super) struct Unreleased {
     sent: u64,
     /// What the primary had taken at its last heartbeat.
     taken: u64,
+    /// Heartbeats within this time after one that counted do not: what was taken has as long to leave as ever.
+    pause: Duration,
+    counted: Mono,
     /// The guest is the service: what it says now goes out by itself.
     alone: bool,
     forgotten: u64,
@@ -93,8 +99,21 @@ impl Unreleased {
         }
     }
 
+    /// Heartbeats come more often than [`INTERVAL`], or do not.
+    pub const fn paced(&mut self, often: bool) {
+        self.pause = if often { INTERVAL } else { Duration::ZERO };
+    }
+
+    /// A heartbeat of the primary says that it has taken so many messages of this session.
+    pub fn told(&mut self, now: Mono, taken: u64) {
+        if now.saturating_since(self.counted) >= self.pause {
+            self.counted = now;
+            self.taken(taken);
+        }
+    }
+
     /// The primary has taken so many messages of this session.
-    pub fn taken(&mut self, taken: u64) {
+    fn taken(&mut self, taken: u64) {
         let before = std::mem::replace(&mut self.taken, taken);
         self.tidy(before);
     }

@@ -423,3 +423,64 @@ fn a_survivor_is_protected_again_in_another_term() {
     rig.orders();
     assert_eq!(rig.kept, Some(Memory { term: 2, ..memory(Standing::Protected) }));
 }
+
+#[test]
+fn a_lost_link_beside_a_living_secondary_is_said_so_and_a_silent_one_is_not_waited_for() {
+    let mut rig = Rig::protected(config());
+    rig.machine.elsewhere(at(0), Elsewhere::Alive);
+    rig.lost(1000, Loss::Link);
+    assert_eq!(rig.standing(), (Standing::Holding, Why::LinkLost));
+    assert_eq!(rig.orders(), [Order::Hold]);
+    rig.tick(1500);
+    assert!(rig.orders().is_empty(), "the link may come back");
+    rig.machine.elsewhere(at(1600), Elsewhere::Silent);
+    assert_eq!(rig.standing(), (Standing::Holding, Why::PeerSilent));
+    rig.tick(1600);
+    rig.asks(1);
+    // What is heard meanwhile changes nothing: the judge was asked.
+    rig.machine.elsewhere(at(1700), Elsewhere::Alive);
+    assert_eq!(rig.standing(), (Standing::Asking, Why::PeerSilent));
+    rig.answer(1800, 1, Answer::Yes);
+    rig.goes_alone(1900);
+}
+
+#[test]
+fn a_lost_link_alone_costs_the_secondary_after_the_grace() {
+    let mut rig = Rig::protected(config());
+    rig.machine.elsewhere(at(0), Elsewhere::Alive);
+    rig.lost(1000, Loss::Link);
+    rig.orders();
+    rig.tick(1999);
+    assert!(rig.orders().is_empty());
+    rig.tick(2000);
+    rig.asks(1);
+}
+
+#[test]
+fn a_primary_without_carrier_closes_for_a_secondary_that_could_take_over() {
+    let dark = |rig: &mut Rig, now, relief| rig.machine.uplink(at(now), false, relief, &mut rig.out);
+    let mut rig = Rig::protected(config());
+    dark(&mut rig, 1000, true);
+    rig.machine.uplink(at(1500), true, true, &mut rig.out);
+    dark(&mut rig, 1900, true);
+    dark(&mut rig, 2899, true);
+    assert!(rig.orders().is_empty(), "it was away for less than a second, twice");
+    dark(&mut rig, 2900, false);
+    assert!(rig.orders().is_empty(), "the secondary is no better");
+    dark(&mut rig, 2901, true);
+    rig.closed(Why::UplinkLost);
+
+    // Nobody would answer for the one that takes over.
+    let mut rig = Rig::protected(Config { judged: false, ..config() });
+    dark(&mut rig, 1000, true);
+    dark(&mut rig, 9000, true);
+    assert!(rig.orders().is_empty());
+    // A secondary that does not own the state, or is not there.
+    let mut rig = Rig::protected(config());
+    dark(&mut rig, 0, true);
+    rig.lost(1000, Loss::Link);
+    rig.orders();
+    dark(&mut rig, 1999, true);
+    assert!(rig.orders().is_empty());
+    assert_eq!(rig.standing(), (Standing::Holding, Why::PeerLost));
+}

@@ -295,3 +295,53 @@ fn started_again_with_a_question_out_it_asks_as_the_same() {
         assert_eq!(rig.standing(), (Standing::Asking, Why::AgentRestarted));
     }
 }
+
+#[test]
+fn a_primary_that_lives_without_a_link_has_precedence_for_a_time() {
+    let mut rig = Rig::protected(config());
+    rig.machine.elsewhere(Elsewhere::Alive, &mut rig.out);
+    rig.machine.lost(Loss::Link, at(10_000), &mut rig.out);
+    assert_eq!(rig.standing(), (Standing::Holding, Why::LinkLost));
+    // The lease and its quarter, and twice as much: it may have no judge to ask.
+    rig.tick(24_999);
+    assert!(rig.orders().is_empty());
+    rig.tick(25_000);
+    rig.asks(1);
+    assert_eq!(rig.standing(), (Standing::Asking, Why::LinkLost));
+}
+
+#[test]
+fn a_primary_that_dies_behind_a_lost_link_has_its_lease_and_no_more() {
+    for dies_at in [11_000, 20_000] {
+        let mut rig = Rig::protected(config());
+        rig.machine.elsewhere(Elsewhere::Alive, &mut rig.out);
+        rig.machine.lost(Loss::Silent, at(10_000), &mut rig.out);
+        rig.tick(dies_at);
+        rig.machine.elsewhere(Elsewhere::Silent, &mut rig.out);
+        assert_eq!(rig.standing(), (Standing::Holding, Why::PeerSilent));
+        rig.tick(14_999);
+        assert!(dies_at > 15_000 || rig.orders().is_empty());
+        rig.tick(dies_at.max(15_000));
+        rig.asks(1);
+    }
+}
+
+#[test]
+fn a_primary_that_is_closed_in_this_term_is_not_waited_for_whatever_link_says_so() {
+    for first in [true, false] {
+        let mut rig = Rig::protected(config());
+        if first {
+            rig.machine.elsewhere(Elsewhere::Closed(1), &mut rig.out);
+            assert_eq!(rig.standing(), (Standing::Protected, Why::InSync), "the link says it in order");
+        }
+        rig.machine.lost(Loss::Link, at(10_000), &mut rig.out);
+        rig.machine.elsewhere(Elsewhere::Closed(1), &mut rig.out);
+        assert_eq!(rig.standing(), (Standing::Asking, Why::PeerClosed));
+        rig.asks(1);
+    }
+    let mut rig = Rig::protected(config());
+    rig.machine.lost(Loss::Link, at(10_000), &mut rig.out);
+    rig.machine.elsewhere(Elsewhere::Closed(7), &mut rig.out);
+    assert_eq!(rig.standing(), (Standing::Holding, Why::LinkLost), "closed in another term is not closed");
+    assert!(rig.orders().is_empty());
+}

@@ -4,9 +4,12 @@
 //! anything leaves. Between them the core may decide what it likes: it leaves through the gate.
 
 use super::{Gate, PrimaryThread};
+use crate::agent::packet::monitor::Eye;
 use crate::agent::packet::seat::{Seat, random};
+use crate::agent::protection::{Protection, Reason};
 use crate::datapath::Mode;
 use crate::failover::{self, Order, Past, Standing};
+use crate::heartbeat::{Condition, Verdict};
 use crate::judge::Answer;
 use crate::mono::Mono;
 use std::io;
@@ -24,6 +27,10 @@ impl PrimaryThread {
         }
         if let Some(trouble) = eye.trouble(now) {
             machine.trouble(now, trouble, orders);
+        }
+        if let Some(heart) = &self.heart {
+            machine.elsewhere(now, heart.elsewhere());
+            machine.uplink(now, heart.has_carrier(), heart.relieves(machine.term()), orders);
         }
         if let Some(loss) = self.core.take_loss() {
             seat.joined = false;
@@ -44,6 +51,37 @@ impl PrimaryThread {
             }
         }
         self.obey(now)
+    }
+
+    /// The heart has come to another verdict on the peer.
+    pub(super) fn peer_judged(&mut self, now: Mono, verdict: Verdict) {
+        let Some(heart) = &mut self.heart else { return };
+        let gone = heart.judged(verdict);
+        if heart.is_lost() {
+            self.core.lost(now, Reason::PeerSilent, &mut self.effects);
+        } else if gone {
+            self.core.lost(now, Reason::PeerLost, &mut self.effects);
+        }
+    }
+
+    /// Whether the pair protects its client, by what is heard over all links.
+    pub(super) fn protection(&self) -> Protection {
+        let protection = self.core.protection();
+        self.heart.as_ref().map_or(protection, |heart| heart.name(protection))
+    }
+
+    /// What the next beats say of this side.
+    pub(super) fn beat(&mut self) {
+        let Some(heart) = &mut self.heart else { return };
+        let machine = self.seat.as_ref().map(|seat| &seat.machine);
+        let condition = Condition {
+            primary: true,
+            paused: self.eye.as_ref().is_some_and(Eye::paused),
+            closed: self.gate == Gate::Shut,
+            term: machine.and_then(failover::Primary::term).unwrap_or(0),
+            ..Condition::default()
+        };
+        heart.tell(self.peer.link.is_some(), condition);
     }
 
     /// Whether what is held may leave when the agent ends: nobody else could go on with what the guest said before.

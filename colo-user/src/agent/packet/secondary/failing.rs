@@ -2,10 +2,13 @@
 //! itself.
 
 use super::SecondaryThread;
+use crate::agent::packet::monitor::Eye;
 use crate::agent::packet::seat::Seat;
+use crate::agent::protection::{Protection, Reason};
 use crate::announce::AGAIN;
 use crate::datapath::Mode;
 use crate::failover::{self, Order, Parting, Standing};
+use crate::heartbeat::{Condition, Verdict};
 use crate::judge::Answer;
 use crate::mono::Mono;
 use std::io;
@@ -33,6 +36,9 @@ impl SecondaryThread {
         let commits = self.core.commits();
         if std::mem::replace(&mut seat.commits, commits) != commits {
             machine.loaded(orders);
+        }
+        if let Some(heart) = &self.heart {
+            machine.elsewhere(heart.elsewhere(), orders);
         }
         if let Some((loss, heard)) = self.core.take_loss() {
             seat.joined = false;
@@ -124,6 +130,36 @@ impl SecondaryThread {
         self.announce = Some(now + AGAIN);
         self.captured(now)?;
         self.speak(now)
+    }
+
+    /// The heart has come to another verdict on the peer.
+    pub(super) fn peer_judged(&mut self, verdict: Verdict) {
+        let Some(heart) = &mut self.heart else { return };
+        let gone = heart.judged(verdict);
+        if heart.is_lost() {
+            self.core.lost(Reason::PeerSilent, &mut self.effects);
+        } else if gone {
+            self.core.lost(Reason::PeerLost, &mut self.effects);
+        }
+    }
+
+    /// Whether the pair protects its client, by what is heard over all links.
+    pub(super) fn protection(&self) -> Protection {
+        let protection = self.core.protection();
+        self.heart.as_ref().map_or(protection, |heart| heart.name(protection))
+    }
+
+    /// What the next beats say of this side.
+    pub(super) fn beat(&mut self) {
+        let Some(heart) = &mut self.heart else { return };
+        let machine = self.seat.as_ref().map(|seat| &seat.machine);
+        let condition = Condition {
+            paused: self.eye.as_ref().is_some_and(Eye::paused),
+            promotable: machine.is_some_and(|machine| machine.standing() == Standing::Protected),
+            term: machine.and_then(failover::Secondary::term).unwrap_or(0),
+            ..Condition::default()
+        };
+        heart.tell(self.peer.link.is_some(), condition);
     }
 
     /// Whether the guest is the service, and goes on through the kernel when this agent ends.

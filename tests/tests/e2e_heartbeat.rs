@@ -1,0 +1,151 @@
+//! Two agents with a heartbeat link besides their own: what each loss is called, and what it costs.
+
+use std::{
+    sync::atomic::AtomicBool,
+    time::{Duration, Instant},
+};
+
+use colo_tests::lab::{
+    agents::{Agents, Options, Role, Status},
+    child::Programs,
+    stage::Stage,
+    topology::{CAPTURE, Wires},
+};
+use rustix::process::Signal;
+use serde_json::Value;
+
+/// How long anything may take; the limits of the agents are far below, or above.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// A peer timeout that never passes here: what is found, the heartbeats have found.
+const NEVER_BY_TIMEOUT: &str = "600000";
+
+static NEVER: AtomicBool = AtomicBool::new(false);
+
+struct Lab {
+    agents: Agents,
+    stage: Stage,
+}
+
+impl Lab {
+    /// Agents with a second wire between their hosts, which beat each 20 ms and may miss `multiplier` of them.
+    fn new(multiplier: &str, peer_timeout: &str) -> Self {
+        let programs = Programs::beside(env!("CARGO_BIN_EXE_colo-lab").as_ref());
+        let stage = Stage::new(&programs, Wires::Veth).unwrap();
+        let (primary, secondary) = (&stage.topology.primary.netns, &stage.topology.secondary.netns);
+        primary.veth("beat0", secondary, "beat0").unwrap();
+        primary.run("ip addr add 10.98.0.1/24 dev beat0").unwrap();
+        secondary.run("ip addr add 10.98.0.2/24 dev beat0").unwrap();
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let mut options = Options::patient(&[
+            "--pair",
+            "lab",
+            "--heartbeat-interval",
+            "20",
+            "--heartbeat-multiplier",
+            multiplier,
+            "--peer-timeout",
+            peer_timeout,
+        ]);
+        options.primary.extend(words(&["--heartbeat", "udp:10.98.0.2:9701@10.98.0.1:9701"]));
+        options.secondary.extend(words(&["--heartbeat", "udp:10.98.0.1:9701"]));
+        let agents = Agents::start(&stage, options).unwrap();
+        let mut lab = Self { agents, stage };
+        lab.agents.wait_protected(&NEVER).unwrap();
+        lab.until("the peer's beats", |status| is(status, "peer", "alive") && link(status, 1)["heard"] != 0);
+        lab
+    }
+
+    fn until(&mut self, what: &str, wanted: impl Fn(&Status) -> bool) -> Status {
+        self.agents.wait_for(what, PATIENCE, &NEVER, wanted).unwrap()
+    }
+}
+
+fn heartbeat(status: &Status) -> &Value {
+    &status.json()["heartbeat"]
+}
+
+fn is(status: &Status, field: &str, value: &str) -> bool {
+    heartbeat(status)[field] == value
+}
+
+fn link(status: &Status, link: usize) -> &Value {
+    &heartbeat(status)["links"][link]
+}
+
+#[test]
+fn an_agent_that_stops_is_silent_on_all_links_and_its_return_a_false_alarm() {
+    let mut lab = Lab::new("4", NEVER_BY_TIMEOUT);
+    lab.agents.process(Role::Secondary).signal(Signal::STOP).unwrap();
+    let stopped = Instant::now();
+    let lost = lab.until("the loss", |status| is(status, "peer", "lost") && !status.is_protected());
+    println!("lost {:?} after the stop, by the status; set are 80 ms", stopped.elapsed());
+    assert_eq!(lost.json()["reason"], "peer silent");
+    assert_eq!(heartbeat(&lost)["reason"], "all links silent");
+    lab.agents.process(Role::Secondary).signal(Signal::CONT).unwrap();
+    lab.agents.wait_protected(&NEVER).unwrap();
+    let back = lab.until("the return", |status| !is(status, "peer", "lost"));
+    let shown = heartbeat(&back);
+    assert!(shown["false_alarms"].as_u64() >= Some(1) && shown["restarts"] == 0, "{shown}");
+    assert!(shown["false_alarms_per_hour"].as_f64() > Some(0.0), "{shown}");
+}
+
+#[test]
+fn a_lost_link_beside_a_living_peer_is_a_lost_link() {
+    let mut lab = Lab::new("50", "2000");
+    let secondary = |lab: &Lab, line: &str| {
+        lab.stage.topology.secondary.netns.run(line).unwrap();
+    };
+    // The one for heartbeats alone: nothing is lost but its name.
+    secondary(&lab, "ip link set beat0 down");
+    let status = lab.until("the loss of one link", |status| is(status, "reason", "link lost"));
+    assert!(status.is_protected(), "{}", status.json());
+    assert_eq!((&link(&status, 0)["state"], &link(&status, 1)["state"]), (&"alive".into(), &"lost".into()));
+    secondary(&lab, "ip link set beat0 up");
+    lab.until("its return", |status| is(status, "reason", "beats in time"));
+    // The one between the agents: not protected, and why.
+    secondary(&lab, "ip link set link0 down");
+    let status = lab.until("the loss of the link", |status| !status.is_protected());
+    assert_eq!(status.json()["reason"], "link lost", "{}", status.json());
+    assert!(is(&status, "peer", "alive") && is(&status, "reason", "link lost"), "{}", status.json());
+    assert_eq!(link(&status, 0)["state"], "lost");
+    secondary(&lab, "ip link set link0 up");
+    let status = lab.agents.wait_protected(&NEVER).unwrap();
+    assert_eq!(heartbeat(&status)["restarts"], 0);
+    // Both: the peer is lost, whoever it was.
+    secondary(&lab, "ip link set beat0 down");
+    secondary(&lab, "ip link set link0 down");
+    let status =
+        lab.until("the loss of the peer", |status| is(status, "peer", "lost") && !status.is_protected());
+    assert_eq!(status.json()["reason"], "peer silent", "{}", status.json());
+}
+
+#[test]
+fn an_agent_that_was_started_anew_is_another_and_no_false_alarm() {
+    let mut lab = Lab::new("50", NEVER_BY_TIMEOUT);
+    lab.agents.process(Role::Secondary).kill();
+    lab.until("the loss", |status| !status.is_protected());
+    lab.agents.restart(&lab.stage, Role::Secondary).unwrap();
+    lab.agents.wait_protected(&NEVER).unwrap();
+    let status = lab.until("the restart", |status| heartbeat(status)["restarts"] == 1);
+    assert_eq!(heartbeat(&status)["false_alarms"], 0, "{}", status.json());
+}
+
+#[test]
+fn both_know_an_uplink_without_carrier() {
+    let mut lab = Lab::new("50", NEVER_BY_TIMEOUT);
+    lab.until("the carrier", |status| heartbeat(status)["uplink_carrier"] == true);
+    lab.stage.topology.client.run(&format!("ip link set {CAPTURE} down")).unwrap();
+    lab.until("the loss of carrier", |status| heartbeat(status)["uplink_carrier"] == false);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let status = lab.agents.status(Role::Secondary).unwrap();
+        let shown = heartbeat(&status);
+        if shown["peer_uplink_carrier"] == false {
+            assert_eq!(shown["uplink_carrier"], true, "{shown}");
+            break;
+        }
+        assert!(Instant::now() < deadline, "the secondary does not know: {shown}");
+    }
+    lab.stage.topology.client.run(&format!("ip link set {CAPTURE} up")).unwrap();
+    lab.until("the carrier again", |status| heartbeat(status)["uplink_carrier"] == true);
+}
