@@ -5,6 +5,7 @@
 #![no_std]
 
 mod counter;
+pub mod liveness;
 pub mod translation;
 
 pub use counter::Counter;

@@ -27,6 +27,11 @@ fn layouts_have_no_padding() {
 }
 
 #[test]
+fn a_probe_has_no_padding() {
+    assert_eq!((liveness::LEN, size_of::<liveness::Stamp>()), (32, 16));
+}
+
+#[test]
 fn records_have_room_for_every_frame() {
     assert!(RECORD_CLASSES.is_sorted());
     assert!(RECORD_CLASSES[4] >= MAX_FRAME);

@@ -8,8 +8,8 @@ use colo_tests::{
 };
 use colo_user::agent::protection::Reason;
 use colo_user::failover::{Standing, Why};
-use colo_user::heartbeat::LinkState;
 use colo_user::heartbeat::detector::{PeerState, REASONS};
+use colo_user::heartbeat::{HostState, LinkState};
 use serde_json::Value;
 
 /// The README with the names that stand for a whole class of counters written out.
@@ -39,7 +39,7 @@ fn every_counter_reason_and_field_is_in_the_readme() {
         assert!(readme.contains(&format!("`{word}`")), "how a side stands: `{word}`");
     }
     let words = PeerState::ALL.map(PeerState::word).into_iter().chain(LinkState::ALL.map(LinkState::word));
-    for word in words.chain(REASONS) {
+    for word in words.chain(HostState::ALL.map(HostState::word)).chain(REASONS) {
         assert!(readme.contains(&format!("`{word}`")), "how a heartbeat stands: `{word}`");
     }
     for role in ["primary", "secondary"] {

@@ -76,6 +76,8 @@ pub struct Options {
     pub alone: Alone,
     /// Heartbeat links besides the one between the agents.
     pub heartbeat: Vec<BeatLink>,
+    /// The interface on which probes of this host are answered, and whether the peer's is probed.
+    pub heartbeat_probe: Option<String>,
     /// How often they beat.
     pub heartbeat_settings: heartbeat::Settings,
     /// The control socket.
@@ -163,6 +165,7 @@ async fn start_packet_thread(
         boot,
         uplink: config.uplink.clone(),
         realtime: config.realtime,
+        probe: options.heartbeat_probe,
     };
     let heart = if heart.links.is_empty() { None } else { Some(Heart::start(heart, answered.clone())?) };
     let interval = heart.as_ref().map(Heart::interval);

@@ -73,6 +73,12 @@ pub struct Common {
     #[arg(long, value_name = "N", default_value_t = 5, requires = "heartbeat",
           value_parser = value_parser!(u8).range(i64::from(*MULTIPLIERS.start())..=i64::from(*MULTIPLIERS.end())))]
     heartbeat_multiplier: u8,
+    /// Answer for this host in the kernel on this interface, on which the peer's heartbeats come in, and ask the peer's host likewise
+    ///
+    /// Give it to both agents: then `colo status` tells a host that is dead from an agent that is starved, or has ended.
+    /// The interface takes one such program: of one VM.
+    #[arg(long, value_name = "IF", requires = "heartbeat")]
+    heartbeat_probe: Option<String>,
     /// The monitor of this guest's QEMU (unix:PATH or tcp:HOST:PORT), colo's alone: follow its own COLO, exactly
     ///
     /// Give it to both agents. The migration capability `events` must be on before `migrate`.
@@ -149,6 +155,7 @@ impl Common {
             vm_limit,
             alone,
             heartbeat: self.heartbeat,
+            heartbeat_probe: self.heartbeat_probe,
             heartbeat_settings,
             control,
             primary,

@@ -22,6 +22,7 @@
     reason = "AF_XDP rings are memory shared with the kernel, and some system calls have no safe wrapper"
 )]
 
+mod answerer;
 mod attach;
 mod bpf;
 mod carrier;
@@ -52,6 +53,7 @@ use std::io;
 use aya::maps::{MapData, RingBuf};
 pub use colo_ebpf::Mode;
 
+pub use answerer::Answerer;
 pub use attach::detach_pinned;
 pub use carrier::Carrier;
 pub use config::{AttachMode, Config, DEFAULT_FRAMES, HoldBackend, MAX_FRAMES, MIN_FRAMES, Role};

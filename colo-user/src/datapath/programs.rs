@@ -373,7 +373,7 @@ fn program(ebpf: &mut Ebpf, side: Side) -> Result<&mut Xdp, DatapathError> {
 }
 
 /// An error and its causes in one line; aya's own messages leave the causes out.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -26,14 +26,16 @@
 //! The verdict makes an agent act earlier, or leaves precedence to a peer that lives. Who may speak rests on the judge and on the lease of
 //! [`crate::failover`] alone: no beat lengthens or shortens that.
 //!
-//! By file: [`beat`] is a beat and its bytes, [`watch`] one link, [`detector`] all of them.
+//! By file: [`beat`] is a beat and its bytes, [`watch`] one link, [`detector`] all of them, [`host`] the peer's host.
 
 pub mod beat;
 pub mod detector;
+pub mod host;
 pub mod watch;
 
 pub use beat::{Beat, Condition, DecodeError};
 pub use detector::{Detector, Event, Report, Verdict};
+pub use host::{Host, HostState};
 pub use watch::{LinkReport, LinkState};
 
 use std::num::NonZeroU8;

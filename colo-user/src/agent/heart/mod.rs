@@ -6,9 +6,10 @@
 //! through atomics, what it tells goes through that thread's commands, and only when something has changed. What is shown in a
 //! status is left behind a lock that it takes only if nobody holds it.
 //!
-//! By file: [`link`] is the syntax of an endpoint, [`thread`] the thread. Dropping the [`Heart`] ends it within one beat.
+//! By file: [`link`] is the syntax of an endpoint, [`thread`] the thread, [`prober`] asks the peer's host. Dropping the [`Heart`] ends it within one beat.
 
 pub mod link;
+mod prober;
 mod thread;
 
 pub use link::BeatLink;
@@ -43,6 +44,8 @@ pub struct Options {
     pub uplink: String,
     /// At least 1.
     pub realtime: u8,
+    /// The interface on which probes of this host are answered; the peer's host is probed then, too.
+    pub probe: Option<String>,
 }
 
 /// What is shown of it: `heartbeat` in a status.
@@ -56,6 +59,10 @@ pub struct Shown {
     peer_uplink_carrier: Option<bool>,
     /// Whether the peer is a secondary that could take over at once.
     peer_promotable: Option<bool>,
+    /// A word of [`HostState`](crate::heartbeat::HostState), of the peer's host.
+    host: &'static str,
+    /// How long ago the peer's agent was alive, as its host's kernel says, in milliseconds.
+    agent_age_ms: Option<u64>,
     /// Beats that could not be sent.
     unsent: u64,
     /// Datagrams that were no beats of this pair, or came from elsewhere.

@@ -27,6 +27,7 @@ fn heart([own, peer]: [u16; 2], boot: u64, pair: &str) -> (Heart, Port) {
         boot,
         uplink: "lo".into(),
         realtime: 0,
+        probe: None,
     };
     (Heart::start(options, handle).unwrap(), port)
 }
@@ -131,6 +132,7 @@ fn an_address_that_is_not_here_is_refused_by_name() {
         boot: 1,
         uplink: "lo".into(),
         realtime: 0,
+        probe: None,
     };
     let error = Heart::start(options, handle).unwrap_err();
     assert!(error.to_string().contains("cannot listen on 192.0.2.8:9701"), "{error}");

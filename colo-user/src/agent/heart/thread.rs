@@ -3,14 +3,16 @@
 //! What has arrived is read before time is told to the detector, so that a thread that was itself off its processor does not blame the
 //! peer for what waited in its sockets.
 
+use super::prober::Prober;
 use super::{Options, Shared, Shown};
 use crate::agent::packet::{Command, Handle};
-use crate::datapath::{Carrier, set_realtime};
+use crate::datapath::{Answerer, Carrier, set_realtime};
 use crate::heartbeat::beat::MAX_LEN;
 use crate::heartbeat::detector::PeerState;
-use crate::heartbeat::{Beat, Condition, DecodeError, Detector, Event, LinkState, Verdict};
+use crate::heartbeat::{Beat, Condition, DecodeError, Detector, Event, HostState, LinkState, Verdict};
 
 use crate::mono::Mono;
+use colo_ebpf::liveness::MAGIC as PROBE;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::AsFd as _;
 use smallvec::SmallVec;
@@ -40,6 +42,8 @@ struct Thread {
     sockets: Vec<UdpSocket>,
     carrier: Carrier,
     has_carrier: bool,
+    /// Answers for this host, and asks the peer's.
+    probing: Option<(Answerer, Prober)>,
     /// When the last message came over the data link, as known here; whether there is one.
     heard: u64,
     linked: bool,
@@ -72,6 +76,16 @@ pub(super) fn start(options: Options, shared: Arc<Shared>, agent: Handle) -> io:
     };
     let sockets = options.links.iter().map(|link| bind(link.local)).collect::<io::Result<Vec<_>>>()?;
     let carrier = Carrier::new(&options.uplink)?;
+    let probing = match &options.probe {
+        Some(interface) => {
+            let ports = options.links.iter().map(|link| link.local.port()).collect();
+            let mut answerer = Answerer::load(options.boot, ports).map_err(io::Error::other)?;
+            let how = answerer.attach(interface).map_err(io::Error::other)?;
+            info!("probes of this host are answered on {interface} ({how} XDP)");
+            Some((answerer, Prober::new(&options.links, options.settings.limit())?))
+        }
+        None => None,
+    };
     let now = Mono::now();
     let names = ["data".to_owned()].into_iter().chain(options.links.iter().map(ToString::to_string));
     let detector = Detector::new(options.settings, options.boot, names, now);
@@ -83,6 +97,7 @@ pub(super) fn start(options: Options, shared: Arc<Shared>, agent: Handle) -> io:
         detector,
         sockets,
         carrier,
+        probing,
         heard: 0,
         linked: false,
         said: Condition::default(),
@@ -127,7 +142,13 @@ impl Thread {
         if std::mem::replace(&mut self.said, condition) != condition {
             self.detector.hurry(now);
         }
-        for (link, beat) in self.detector.due(now, condition) {
+        let due = self.detector.due(now, condition);
+        if let Some((answerer, prober)) = &mut self.probing {
+            // The map takes a known key always.
+            let _ = answerer.stamp(now);
+            prober.turn(now, !due.is_empty());
+        }
+        for (link, beat) in due {
             self.send(link, &beat);
         }
         self.tell(now);
@@ -144,6 +165,10 @@ impl Thread {
                 Err(_) => return,
             };
             let peer = self.options.links[link].peer;
+            if bytes[..length].starts_with(&PROBE) {
+                // Its kernel should have answered; the peer sees that it did not.
+                continue;
+            }
             if !same(from, peer) {
                 self.refused += 1;
                 continue;
@@ -199,11 +224,15 @@ impl Thread {
         }
         if changed || due {
             let condition = self.detector.verdict().condition;
+            let host = self.probing.as_ref().map(|(_, prober)| prober.host());
+            let age = host.and_then(|host| host.agent_age(now));
             let shown = Shown {
                 report: self.detector.report(now),
                 uplink_carrier: self.has_carrier,
                 peer_uplink_carrier: condition.map(|c| c.carrier),
                 peer_promotable: condition.map(|c| c.promotable),
+                host: host.map_or(HostState::Unknown, |host| host.state(now)).word(),
+                agent_age_ms: age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
                 unsent: self.unsent,
                 refused: self.refused,
             };
@@ -235,7 +264,7 @@ impl Thread {
             // Late and paused come and go: they are counted.
             Event::Link { to: LinkState::Late, .. } | Event::Peer { .. } => {}
             Event::Restarted { boot } => {
-                warn!("heartbeat: the peer's agent was started anew, as {boot:016x}")
+                warn!("heartbeat: the peer's agent was started anew, as {boot:016x}");
             }
         }
     }
