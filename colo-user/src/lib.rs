@@ -17,6 +17,7 @@ pub mod pcap;
 pub mod process;
 pub mod protect;
 pub mod qmp;
+pub mod recent;
 pub mod translate;
 pub mod vm;
 pub mod watchdog;

@@ -9,8 +9,10 @@ use crate::link::frame::Heartbeat;
 use crate::mono::Mono;
 use std::time::Duration;
 
-/// Longest time between two heartbeats; a fifth of the limit if that is shorter, or what [`Beat::every`] says.
+/// Longest time between two heartbeats, unless [`Beat::every`] says otherwise.
 pub const INTERVAL: Duration = Duration::from_millis(500);
+/// Heartbeats in one limit, at least: some may be late, on a host that is busy.
+pub const BEATS: u32 = 8;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -37,7 +39,7 @@ impl Beat {
         Self {
             started: now,
             next: now,
-            interval: INTERVAL.min(limit / 5),
+            interval: INTERVAL.min(limit / BEATS),
             limit,
             last_heard: now,
             leased: false,

@@ -254,7 +254,9 @@ impl Secondary {
             Message::Input { epoch, index, frame } => {
                 beat.frames += 1;
                 self.epochs.check_input(*epoch)?;
-                self.unreleased.heard(frame);
+                if self.loading.is_some() {
+                    self.unreleased.heard(frame);
+                }
                 self.input(*index, frame);
             }
             // What was learned before the state was loaded is part of it.
@@ -522,6 +524,12 @@ impl Secondary {
     }
 
     /// Whether the peer has been silent for too long, whatever waits to be read.
+    /// Whether [`Self::next_unreleased`] has something.
+    #[must_use]
+    pub fn speaks(&self) -> bool {
+        self.unreleased.speaks()
+    }
+
     #[must_use]
     pub fn overdue(&self, now: Mono) -> bool {
         matches!(&self.session, Session::Syncing { beat, .. } | Session::InSync(beat) if beat.silent(now))
@@ -574,6 +582,7 @@ impl Secondary {
             ("input_injected", own.input_injected),
             ("input_stale", own.input_stale),
             ("input_overflow", own.input_overflow),
+            ("clients_forgotten", self.unreleased.clients_forgotten()),
             ("input_untranslatable", own.input_untranslatable),
             ("input_never", own.input_never),
             ("input_waiting", self.waiting() as u64),

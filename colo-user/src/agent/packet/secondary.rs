@@ -122,7 +122,7 @@ impl SecondaryThread {
             let more = self.inject(now)?;
             busy |= more == More::Now;
             // An input cut may have come for a state that is loaded already.
-            busy |= self.core.settles();
+            busy |= self.core.settles() || self.core.speaks();
             if now.saturating_since(self.last_look) >= LOOK {
                 self.last_look = now;
                 self.core.losses(self.datapath.pressure().lost);

@@ -5,11 +5,14 @@
 //! has doubled while nobody answered. TCP data is forgotten when the client has acknowledged it: the primary may have taken it
 //! and never have said it itself. Anything else is forgotten when the primary had taken it two heartbeats ago. A SYN is never
 //! said again from here: it carries the guest's own number until it is translated on the direct path, and the guest
-//! repeats it.
+//! repeats it. Behind it all come the notices to the clients ([`clients`]).
+
+mod clients;
 
 use crate::agent::beat::INTERVAL;
 use crate::mono::Mono;
 use crate::wire::{Ether, Ip, Seq, TcpFlags, TcpSegment, proto};
+use clients::{Clients, NOTICES};
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
@@ -37,6 +40,9 @@ pub(super) struct Unreleased {
     bytes: usize,
     /// What clients have acknowledged, of the connections with data here.
     acknowledged: HashMap<Ends, Option<Seq>>,
+    clients: Clients,
+    /// What the clients are told, and how many times still.
+    notices: VecDeque<(Vec<u8>, usize)>,
     sent: u64,
     /// What the primary had taken at its last heartbeat.
     taken: u64,
@@ -57,7 +63,7 @@ impl Unreleased {
 
     /// The guest said this frame, in wire space.
     pub fn said(&mut self, frame: &[u8]) {
-        let segment = segment(frame);
+        let segment = segment(frame).map(|(_, ip, segment)| (ends(&ip, &segment), segment));
         if !self.alone && segment.as_ref().is_some_and(|(_, s)| s.flags.has(TcpFlags::SYN)) {
             return;
         }
@@ -86,12 +92,12 @@ impl Unreleased {
 
     /// A client said this frame to the guest.
     pub fn heard(&mut self, frame: &[u8]) {
-        if self.acknowledged.is_empty() {
+        let Some((link, ip, s)) = segment(frame) else { return };
+        self.clients.heard(&link, &ip, &s);
+        if self.acknowledged.is_empty() || !s.flags.has(TcpFlags::ACK) {
             return;
         }
-        let Some(([peer, guest], s)) = segment(frame).filter(|(_, s)| s.flags.has(TcpFlags::ACK)) else {
-            return;
-        };
+        let [peer, guest] = ends(&ip, &s);
         if let Some(known) = self.acknowledged.get_mut(&[guest, peer])
             && known.is_none_or(|known| s.ack.after(known))
         {
@@ -147,30 +153,56 @@ impl Unreleased {
     pub fn take_over(&mut self) {
         self.tidy(0);
         self.alone = true;
+        self.notices = std::mem::take(&mut self.clients).notices().map(|notice| (notice, NOTICES)).collect();
     }
 
     /// The next frame to say, once this side is the service.
     pub fn next(&mut self) -> Option<Vec<u8>> {
-        let said = if self.alone { self.frames.pop_front()? } else { return None };
-        self.bytes -= said.frame.len();
-        Some(said.frame)
+        if !self.alone {
+            return None;
+        }
+        if let Some(said) = self.frames.pop_front() {
+            self.bytes -= said.frame.len();
+            return Some(said.frame);
+        }
+        // One round after the other: nobody waits for another's last.
+        let (notice, times) = self.notices.pop_front()?;
+        if times > 1 {
+            self.notices.push_back((notice.clone(), times - 1));
+        }
+        Some(notice)
+    }
+
+    /// Whether there is something to say.
+    pub fn speaks(&self) -> bool {
+        self.alone && !(self.frames.is_empty() && self.notices.is_empty())
     }
 
     /// Frames that found no room.
     pub const fn forgotten(&self) -> u64 {
         self.forgotten
     }
+
+    /// Clients that found no room.
+    pub const fn clients_forgotten(&self) -> u64 {
+        self.clients.forgotten()
+    }
 }
 
-/// The whole TCP segment in a frame, with the sender's end and the receiver's.
-fn segment(frame: &[u8]) -> Option<(Ends, TcpSegment<'_>)> {
+/// The sender's end and the receiver's.
+const fn ends(ip: &Ip, segment: &TcpSegment<'_>) -> Ends {
+    [(ip.src, segment.src_port), (ip.dst, segment.dst_port)]
+}
+
+/// The whole TCP segment in a frame.
+fn segment(frame: &[u8]) -> Option<(Ether, Ip, TcpSegment<'_>)> {
     let link = Ether::parse(frame).ok()?;
     let ip = Ip::parse(frame, link.payload, link.ethertype).ok()?;
     if ip.protocol != proto::TCP || ip.fragment.is_some() {
         return None;
     }
     let segment = TcpSegment::parse(&frame[ip.payload..ip.end]).ok()?;
-    Some(([(ip.src, segment.src_port), (ip.dst, segment.dst_port)], segment))
+    Some((link, ip, segment))
 }
 
 #[cfg(test)]

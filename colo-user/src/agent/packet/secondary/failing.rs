@@ -15,6 +15,9 @@ use std::io;
 use std::time::Duration;
 use tracing::{info, warn};
 
+/// Most frames said again in one turn: the uplink has to take them.
+const SAY_BATCH: usize = 256;
+
 impl SecondaryThread {
     /// Tells the machine what has happened and does what it says.
     pub(super) fn fail_over(&mut self, now: Mono) -> io::Result<()> {
@@ -183,7 +186,7 @@ impl SecondaryThread {
     /// After a takeover: what the agent still has of the guest's words, and the second announcement.
     fn speak(&mut self, now: Mono) -> io::Result<()> {
         let mut said = false;
-        while let Some(frame) = self.core.next_unreleased() {
+        for frame in (0..SAY_BATCH).map_while(|_| self.core.next_unreleased()) {
             // What finds no room is counted there, and TCP says it again.
             let _ = self.datapath.emit(&frame);
             said = true;

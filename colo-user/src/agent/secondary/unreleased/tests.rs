@@ -33,7 +33,8 @@ fn said(unreleased: &mut Unreleased, bytes: impl IntoIterator<Item = u8>) {
 fn again(mut unreleased: Unreleased) -> Vec<u8> {
     assert_eq!(unreleased.next(), None, "nothing is said before the takeover");
     unreleased.take_over();
-    std::iter::from_fn(|| unreleased.next()).map(|frame| frame[frame.len() - 1]).collect()
+    let frames = unreleased.frames.len();
+    std::iter::from_fn(|| unreleased.next()).take(frames).map(|frame| frame[frame.len() - 1]).collect()
 }
 
 #[test]
@@ -113,4 +114,20 @@ fn a_syn_is_left_to_the_guest() {
     unreleased.take_over();
     unreleased.said(&syn);
     assert_eq!(unreleased.frames.len(), 2, "on the direct path it is translated");
+}
+
+#[test]
+fn clients_are_told_last_and_in_rounds() {
+    let mut unreleased = Unreleased::default();
+    unreleased.said(&data(0, 1));
+    for client in ["192.0.2.1:1000", "192.0.2.2:1000"] {
+        unreleased.heard(&between(client, GUEST).seq(2).ack(0).frame());
+    }
+    assert!(!unreleased.speaks());
+    unreleased.take_over();
+    assert_eq!(unreleased.next(), Some(data(0, 1)));
+    let all: Vec<_> = std::iter::from_fn(|| unreleased.next()).collect();
+    assert!(!unreleased.speaks());
+    assert_eq!(all.len(), 2 * NOTICES);
+    assert!(all.chunks(2).all(|round| round == &all[..2] && round[0] != round[1]));
 }
