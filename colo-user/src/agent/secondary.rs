@@ -507,6 +507,12 @@ impl Secondary {
         self.own.cuts
     }
 
+    /// Whether the VM runs in a state that the primary's agent has cut: one of which it knows all that its QEMU told before.
+    #[must_use]
+    pub fn confirmed(&self) -> bool {
+        self.loading.as_ref().is_none_or(Loading::confirmed)
+    }
+
     /// Whether both directions of a session work.
     #[must_use]
     pub const fn joined(&self) -> bool {

@@ -27,6 +27,9 @@
 //!   dropped what it held before it said so.
 //! * The secondary asks only if it has loaded a state in this term. What the primary said since is either what the secondary
 //!   has said as well, or was never let out.
+//! * With a replicated disk the secondary goes on only in a state that the primary's agent has *cut*. A write that the disk misses is
+//!   told to that agent before any later checkpoint is, and it cuts none of them: so a state that may hold what the disk lacks
+//!   is never served, whoever dies when. In the state before it the secondary's guest has made the write itself.
 //! * A side that has asked stays bound: an answer may be on its way, or lost. It meets its peer again only in another
 //!   term, which the primary draws. The old one ends for the secondary when it loads a state of the new one: until then it may
 //!   still get its yes, and takes over in the old state. It ends for the primary when it knows of that load; if the primary is alone
@@ -164,11 +167,13 @@ pub enum Why {
     JudgeSaidYes,
     /// The VM is the other side of its pair.
     WrongRole,
+    /// Secondary: its disk may lack what is in the state that it has loaded.
+    Unconfirmed,
 }
 
 impl Why {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Unknown,
         Self::Fresh,
         Self::InSync,
@@ -192,6 +197,7 @@ impl Why {
         Self::JudgeSaidNo,
         Self::JudgeSaidYes,
         Self::WrongRole,
+        Self::Unconfirmed,
     ];
 
     /// The text in status and log, an interface.
@@ -221,6 +227,7 @@ impl Why {
             Self::JudgeSaidNo => "judge said no",
             Self::JudgeSaidYes => "judge said yes",
             Self::WrongRole => "vm in the other role",
+            Self::Unconfirmed => "state not confirmed",
         }
     }
 }

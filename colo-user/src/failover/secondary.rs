@@ -41,6 +41,8 @@ pub struct Secondary {
     asked: bool,
     joined: bool,
     elsewhere: Elsewhere,
+    /// The primary's agent has cut the state in which the VM runs.
+    confirmed: bool,
     kept: Option<Memory>,
 }
 
@@ -61,6 +63,7 @@ impl Secondary {
             asked: false,
             joined: false,
             elsewhere: Elsewhere::Unknown,
+            confirmed: false,
             kept,
         }
     }
@@ -134,6 +137,16 @@ impl Secondary {
         }
         self.next = Some(term);
         true
+    }
+
+    /// Whether the primary's agent has cut the state in which the VM runs. With a replicated disk one that it has not
+    /// may lack what that disk has missed: this side does not go on in it.
+    pub const fn confirmed(&mut self, confirmed: bool) {
+        self.confirmed = confirmed;
+    }
+
+    fn may_serve(&self) -> bool {
+        self.confirmed || self.config.before.is_empty()
     }
 
     /// Both directions of the session work.
@@ -227,6 +240,7 @@ impl Secondary {
             return;
         }
         match answer {
+            Answer::Yes if !self.may_serve() => self.give_up(out),
             Answer::Yes => {
                 self.why = Why::JudgeSaidYes;
                 self.remember(Standing::TakingOver, out);
@@ -250,7 +264,8 @@ impl Secondary {
         if let State::TakingOver(takeover) = &mut self.state
             && takeover.done(now, step, outcome, out)
         {
-            self.take_over(out);
+            // QEMU may have loaded another state before it left COLO.
+            if self.may_serve() { self.take_over(out) } else { self.give_up(out) }
         }
     }
 
@@ -279,6 +294,11 @@ impl Secondary {
     }
 
     fn ask(&mut self, why: Why, out: &mut Vec<Order>) {
+        if !self.may_serve() {
+            // Until the next checkpoint that is cut.
+            (self.state, self.why) = (State::Holding { ask_at: None }, Why::Unconfirmed);
+            return;
+        }
         self.why = why;
         let Some(term) = self.term.filter(|_| self.config.judged) else {
             self.why = Why::NoJudge;
@@ -298,6 +318,12 @@ impl Secondary {
         (self.state, self.why) = (State::Alone, Why::JudgeSaidYes);
         self.remember(Standing::Alone, out);
         out.push(Order::TakeOver);
+    }
+
+    /// The judge has said yes, and this side has lost what it was said for.
+    fn give_up(&mut self, out: &mut Vec<Order>) {
+        self.close(Why::Unconfirmed);
+        self.remember(Standing::Closed, out);
     }
 
     fn close(&mut self, why: Why) {

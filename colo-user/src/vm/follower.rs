@@ -31,6 +31,8 @@ pub struct Follower {
     heard: bool,
     colo: bool,
     left: bool,
+    /// Primary: the secondary's disk has missed a write, and will until the next migration begins.
+    stale: bool,
     off: bool,
     entering: bool,
     completed: bool,
@@ -52,6 +54,7 @@ impl Follower {
             heard: false,
             colo: false,
             left: false,
+            stale: false,
             off: false,
             entering: false,
             completed: false,
@@ -152,7 +155,10 @@ impl Follower {
                     Role::Primary => ColoMode::Primary,
                     Role::Secondary => ColoMode::Secondary,
                 };
-                let colo = snapshot.migration == Some(MigrationStatus::Colo) && snapshot.colo.mode == mode;
+                let in_colo = snapshot.migration == Some(MigrationStatus::Colo) && snapshot.colo.mode == mode;
+                // What the disk has missed it lacks, whatever the monitor did meanwhile.
+                self.stale &= in_colo;
+                let colo = in_colo && !self.stale;
                 let was = std::mem::replace(&mut self.colo, colo);
                 let missed = gap.is_some_and(|gap| gap.epochs_in_doubt);
                 self.gaps += u64::from(missed);
@@ -201,7 +207,8 @@ impl Follower {
             }
             EventKind::MigrationPass(_) => {}
             EventKind::Migration(MigrationStatus::Colo) => self.enter(moment, told),
-            EventKind::Migration(MigrationStatus::Setup | MigrationStatus::Active) => self.left = false,
+            EventKind::Migration(MigrationStatus::Setup) => (self.left, self.stale) = (false, false),
+            EventKind::Migration(MigrationStatus::Active) => self.left = false,
             EventKind::Migration(status) => {
                 self.completed |= status == MigrationStatus::Completed;
                 self.leave(told);
@@ -214,7 +221,8 @@ impl Follower {
                 if self.colo {
                     tracing::error!("the secondary's disk behind {node} has missed a write: {error}");
                 }
-                // QEMU goes on with checkpoints, to a secondary that is none any more.
+                // QEMU goes on with checkpoints, to a secondary that is none any more: from here on none is cut.
+                self.stale = true;
                 self.leave(told);
             }
             EventKind::Shutdown { .. } => self.off = true,
@@ -223,6 +231,10 @@ impl Follower {
     }
 
     fn enter(&mut self, moment: Moment, told: &mut VecDeque<Told>) {
+        if self.stale {
+            self.left = true;
+            return;
+        }
         (self.colo, self.left, self.entering) = (true, false, true);
         if self.side == Role::Primary {
             let stop = self.stop.get_or_insert(Stop { moment, copied: false, unseen: false, paused: false });

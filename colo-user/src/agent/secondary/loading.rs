@@ -14,6 +14,10 @@
 //! What was given to the guest since the last cut is remembered, in the order it was given, at most [`QUEUE_FRAMES`] and
 //! [`QUEUE_BYTES`]: from k on the loaded state lacks it. What lies unread in the guest's interface stays there and is not
 //! given twice, unless it was translated by numbers that the state does not know.
+//!
+//! A state that the primary's agent has cut is *confirmed*: before that agent says `input-cut` it has read all that its QEMU
+//! told before the copy, and it cuts no more once a write has missed the secondary's disk. QEMU itself goes on with
+//! checkpoints then, and the state that they bring, beside a disk that lacks the write, is one of which no cut ever comes.
 
 use super::{AskReason, Effect, Input, QUEUE_BYTES, QUEUE_FRAMES, Secondary, Session, Violation};
 use crate::agent::place::Place;
@@ -49,6 +53,13 @@ struct Load {
     paused: bool,
 }
 
+impl Load {
+    /// Whether it was rather one than none.
+    const fn likely(&self) -> bool {
+        self.doubtful.is_none() || !self.paused
+    }
+}
+
 #[derive(Clone, Debug)]
 struct InputCut {
     first: u64,
@@ -66,6 +77,8 @@ pub(super) struct Loading {
     counts: bool,
     covered: bool,
     alone: bool,
+    /// The last state that was settled is one that the primary's agent has cut.
+    confirmed: bool,
     loads: VecDeque<Load>,
     cuts: VecDeque<InputCut>,
     bases: Vec<Base>,
@@ -99,6 +112,18 @@ impl Loading {
         })
     }
 
+    /// Whether the state in which the VM runs is one that the primary's agent has cut.
+    pub fn confirmed(&self) -> bool {
+        self.confirmed && !self.loads.iter().skip(self.cuts.len()).any(Load::likely)
+    }
+
+    /// What was loaded and cut so far is void.
+    fn forget_cuts(&mut self) {
+        self.confirmed = self.confirmed();
+        self.loads.clear();
+        self.cuts.clear();
+    }
+
     pub fn disconnected(&mut self) {
         self.given.clear();
         (self.given_bytes, self.unread, self.forgotten) = (0, 0, 0);
@@ -111,8 +136,7 @@ impl Loading {
     /// A session begins: what was counted in the last one is void.
     pub fn begin(&mut self) {
         (self.counts, self.covered, self.answer_due) = (false, false, true);
-        self.loads.clear();
-        self.cuts.clear();
+        self.forget_cuts();
         self.bases.clear();
     }
 
@@ -220,10 +244,13 @@ impl Secondary {
     fn loaded(&mut self, now: Mono, load: Load) {
         let Some(loading) = &mut self.loading else { return };
         (loading.stopped, loading.left) = (false, false);
-        if loading.counts {
+        // One that was cut before the link was lost counts still.
+        if loading.counts || loading.loads.len() < loading.cuts.len() {
             loading.loads.push_back(load);
         } else if load.doubtful.is_none() {
             self.load_uncut(now);
+        } else {
+            loading.confirmed &= !load.likely();
         }
     }
 
@@ -231,6 +258,7 @@ impl Secondary {
     /// was told to be owned is part of it, for nothing leaves the primary before this side has answered the cut.
     fn load_uncut(&mut self, now: Mono) {
         let Some(loading) = &mut self.loading else { return };
+        loading.confirmed = false;
         loading.disconnected();
         let bases = loading.last_bases.clone();
         self.forget_translation(now, bases);
@@ -244,8 +272,7 @@ impl Secondary {
             self.asks.push(AskReason::EpochsInDoubt);
         }
         (loading.counts, loading.covered) = (false, false);
-        loading.loads.clear();
-        loading.cuts.clear();
+        loading.forget_cuts();
     }
 
     /// Answers the primary's session once the guest stands in no checkpoint.
@@ -325,7 +352,7 @@ impl Secondary {
         self.own.input_forgotten += loading.forgotten.saturating_sub(cut.first);
         loading.forgotten = loading.forgotten.min(cut.first);
         let again = loading.lacking(cut.first);
-        loading.covered = true;
+        (loading.covered, loading.confirmed) = (true, true);
         self.own.input_unread += loading.given.len() as u64;
         self.own.input_again += again.len() as u64;
         for input in again.into_iter().rev() {
@@ -352,7 +379,7 @@ impl Secondary {
         let cuts: Vec<_> = l.cuts.iter().map(|cut| cut.first).collect();
         let given: Vec<_> = l.given.iter().map(|(input, given)| (input.index, *given)).collect();
         let queue: Vec<_> = self.queue.iter().map(|input| input.index).collect();
-        let flags = (l.placed, l.stopped, l.answer_due, l.counts, l.covered);
+        let flags = (l.placed, l.stopped, l.answer_due, l.counts, l.covered, l.confirmed);
         format!("{flags:?}{loads:?}{cuts:?}{given:?}{queue:?}{}{:?}", l.unread, self.epochs)
     }
 
@@ -361,7 +388,7 @@ impl Secondary {
         self.lost(Reason::PeerLost, effects);
         let Some(loading) = &mut self.loading else { return };
         loading.alone = true;
-        let loaded = loading.loads.iter().any(|load| load.doubtful.is_none() || !load.paused);
+        let loaded = loading.loads.iter().any(Load::likely);
         let cut = loading.cuts.pop_front();
         loading.loads.clear();
         loading.cuts.clear();

@@ -37,6 +37,7 @@ impl Rig {
         assert!(rig.machine.session(1, LEASE, &mut rig.out));
         rig.machine.in_sync();
         assert_eq!(rig.machine.standing(), Standing::Closed, "it owns nothing");
+        rig.machine.confirmed(true);
         rig.machine.loaded(&mut rig.out);
         assert_eq!(rig.standing(), (Standing::Protected, Why::InSync));
         assert!(rig.orders().is_empty());
@@ -344,4 +345,50 @@ fn a_primary_that_is_closed_in_this_term_is_not_waited_for_whatever_link_says_so
     rig.machine.elsewhere(Elsewhere::Closed(7), &mut rig.out);
     assert_eq!(rig.standing(), (Standing::Holding, Why::LinkLost), "closed in another term is not closed");
     assert!(rig.orders().is_empty());
+}
+
+fn with_disk() -> Rig {
+    let before = vec![crate::qmp::command::nbd_server_stop().call];
+    Rig::protected(Config { before, ..config() })
+}
+
+#[test]
+fn a_state_that_was_not_cut_is_not_served_beside_a_disk() {
+    let mut rig = with_disk();
+    rig.machine.confirmed(false);
+    rig.machine.lost(Loss::Link, at(10_000), &mut rig.out);
+    rig.tick(15_000);
+    assert!(rig.orders().is_empty(), "the judge is not asked");
+    assert_eq!(rig.standing(), (Standing::Holding, Why::Unconfirmed));
+    rig.machine.lost(Loss::Bye(Parting::Closed), at(16_000), &mut rig.out);
+    assert!(rig.orders().is_empty());
+    // The primary comes back, and cuts.
+    assert!(rig.machine.session(1, LEASE, &mut rig.out));
+    rig.machine.in_sync();
+    rig.machine.confirmed(true);
+    rig.machine.loaded(&mut rig.out);
+    assert_eq!(rig.standing(), (Standing::Protected, Why::InSync));
+    rig.machine.lost(Loss::Bye(Parting::Closed), at(20_000), &mut rig.out);
+    rig.asks(1);
+    // QEMU loads another state while the judge is asked.
+    rig.machine.confirmed(false);
+    rig.machine.answer(at(20_010), 1, &Answer::Yes, &mut rig.out);
+    assert!(rig.orders().is_empty());
+    assert_eq!(rig.standing(), (Standing::Closed, Why::Unconfirmed));
+    assert_eq!(rig.kept.unwrap().standing, Standing::Closed);
+}
+
+#[test]
+fn a_state_that_is_loaded_while_qemu_is_told_is_not_served_beside_a_disk() {
+    let mut rig = with_disk();
+    rig.machine.lost(Loss::Bye(Parting::Closed), at(10_000), &mut rig.out);
+    rig.asks(1);
+    rig.machine.answer(at(10_010), 1, &Answer::Yes, &mut rig.out);
+    rig.machine.done(at(10_020), Step::Before(0), &Ok(json!({})), &mut rig.out);
+    rig.machine.confirmed(false);
+    rig.machine.done(at(10_030), Step::LostHeartbeat, &Ok(json!({})), &mut rig.out);
+    rig.machine.done(at(10_040), Step::Mode, &Ok(json!({ "mode": "none" })), &mut rig.out);
+    rig.machine.done(at(10_050), Step::Runs, &Ok(json!({ "running": true })), &mut rig.out);
+    assert!(!rig.orders().contains(&Order::TakeOver));
+    assert_eq!(rig.standing(), (Standing::Closed, Why::Unconfirmed));
 }

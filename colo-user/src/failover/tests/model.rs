@@ -6,7 +6,7 @@
 
 use super::super::*;
 use crate::judge::{Answer, Claimant};
-use crate::qmp::Failure;
+use crate::qmp::{Failure, command};
 use serde_json::json;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -65,6 +65,17 @@ pub(super) enum Fault {
     JudgeAway(Duration),
     /// A checkpoint begins and the secondary does not finish it.
     Stuck,
+    /// A write misses the secondary's disk; only with [`World::disk`].
+    DiskMiss,
+}
+
+/// The secondary's disk, which the primary's QEMU writes to.
+#[derive(Debug, Default)]
+struct Disk {
+    /// It has missed a write.
+    missed: bool,
+    /// The state that the secondary has loaded contains the write.
+    stale: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -157,16 +168,29 @@ pub(super) struct World {
     released: Option<u64>,
     pub log: Vec<String>,
     faults: Vec<(Mono, Fault)>,
+    disk: Option<Disk>,
 }
 
-fn config() -> Config {
-    Config { judged: true, vm_limit: Duration::from_secs(1), lease: LEASE, before: Vec::new() }
+fn config(disk: bool) -> Config {
+    let before = if disk { vec![command::nbd_server_stop().call] } else { Vec::new() };
+    Config { judged: true, vm_limit: Duration::from_secs(1), lease: LEASE, before }
 }
 
 impl World {
-    pub fn new(seed: u64, mut faults: Vec<(Mono, Fault)>) -> Self {
+    /// Without a disk.
+    pub fn new(seed: u64, faults: Vec<(Mono, Fault)>) -> Self {
+        Self::with(seed, faults, None)
+    }
+
+    /// With a replicated one.
+    pub fn disk(seed: u64, faults: Vec<(Mono, Fault)>) -> Self {
+        Self::with(seed, faults, Some(Disk::default()))
+    }
+
+    fn with(seed: u64, mut faults: Vec<(Mono, Fault)>, disk: Option<Disk>) -> Self {
         faults.sort_by_key(|(at, _)| *at);
         let mut orders = Vec::new();
+        let config = || config(disk.is_some());
         let primary = Primary::new(config(), Claimant([1; 16]), None, &mut orders);
         let secondary = Secondary::new(config(), Claimant([2; 16]), None);
         fn side<M>(machine: M) -> Side<M> {
@@ -206,6 +230,7 @@ impl World {
             released: None,
             log: Vec::new(),
             faults,
+            disk,
         };
         let mut orders = Vec::new();
         world.p.machine.placed(world.now, Past::Fresh, &mut orders);
@@ -275,6 +300,10 @@ impl World {
                     let at = self.now + self.random.millis(1, 30);
                     let left = self.s.left.is_some_and(|left| left <= self.now);
                     self.s.outcomes.push((at, step, outcome(step, left)));
+                    if let (Step::Before(_), Some(disk)) = (step, &mut self.disk) {
+                        // It is not written to any more.
+                        disk.missed = true;
+                    }
                     if step == Step::LostHeartbeat && self.s.vm == Vm::Runs {
                         self.s.left.get_or_insert(at + Duration::from_millis(30));
                     }
@@ -291,6 +320,10 @@ impl World {
                     assert!(
                         under <= Some(term),
                         "took over term {term}, the primary let out under {under:?}"
+                    );
+                    assert!(
+                        self.disk.as_ref().is_none_or(|disk| !disk.stale),
+                        "took over beside a stale disk"
                     );
                     self.s_passes = true;
                 }
@@ -353,7 +386,7 @@ impl World {
                 (self.gate, self.p_passes) = (false, false);
                 let kept = self.p.kept;
                 self.p.machine = Primary::new(
-                    config(),
+                    config(self.disk.is_some()),
                     Claimant([self.random.below(200) as u8 + 3; 16]),
                     kept,
                     &mut orders,
@@ -378,8 +411,11 @@ impl World {
             Fault::SecondaryAgent if self.s.up => {
                 self.s_passes = false;
                 let kept = self.s.kept;
-                self.s.machine =
-                    Secondary::new(config(), Claimant([self.random.below(200) as u8 + 3; 16]), kept);
+                self.s.machine = Secondary::new(
+                    config(self.disk.is_some()),
+                    Claimant([self.random.below(200) as u8 + 3; 16]),
+                    kept,
+                );
                 self.s.outcomes.clear();
                 self.asked.retain(|(_, primary, ..)| *primary);
                 self.s.end = None;
@@ -418,6 +454,11 @@ impl World {
             Fault::JudgeAway(lasts) => self.judge_away = later(lasts),
             Fault::Stuck if self.entered => self.stuck = Some(self.now),
             Fault::Stuck => {}
+            Fault::DiskMiss => {
+                if let Some(disk) = self.disk.as_mut().filter(|_| self.entered) {
+                    disk.missed = true;
+                }
+            }
         }
     }
 
@@ -428,6 +469,7 @@ impl World {
             self.fault(fault);
         }
         self.judge();
+        self.uncut_checkpoint();
         self.connect();
         let (p_runs, s_runs) =
             (self.p.up && self.p.asleep_until <= self.now, self.s.up && self.s.asleep_until <= self.now);
@@ -467,6 +509,22 @@ impl World {
                 self.s.machine.answer(self.now, term, &answer, &mut orders);
                 self.secondary(orders);
             }
+        }
+    }
+
+    /// QEMU makes checkpoints by itself, also where the primary's agent does not cut them.
+    fn uncut_checkpoint(&mut self) {
+        let Some(disk) = &mut self.disk else { return };
+        let runs = self.p.vm == Vm::Runs && self.s.vm == Vm::Runs;
+        let awake = self.p.up && self.p.asleep_until <= self.now;
+        let cut =
+            awake && !disk.missed || self.s.inbox.iter().any(|(.., message)| matches!(message, Message::Cut));
+        // A failover that comes while a state is loaded waits for that.
+        let left = self.p.left.or(self.s.left).is_some_and(|left| left <= self.now);
+        if self.entered && runs && !cut && !left && self.stuck.is_none() && self.random.below(100) == 0 {
+            disk.stale = disk.missed;
+            self.s.machine.confirmed(false);
+            self.note("an uncut checkpoint".into());
         }
     }
 
@@ -524,7 +582,8 @@ impl World {
             let message = Message::Beat { sent: self.now, echo: end.echo };
             self.send(true, message);
         }
-        let joined = self.p.end.as_ref().is_some_and(|end| end.answered);
+        let missed = self.disk.as_ref().is_some_and(|disk| disk.missed);
+        let joined = self.p.end.as_ref().is_some_and(|end| end.answered) && !missed;
         if joined && self.p.vm == Vm::Runs && self.p.left.is_none() && self.now >= self.next_checkpoint {
             self.next_checkpoint = self.now + self.random.millis(200, 1500);
             if self.stuck.is_none() {
@@ -567,6 +626,10 @@ impl World {
             }
         }
         let stuck = self.stuck.is_some_and(|since| self.now.saturating_since(since) > Duration::from_secs(1));
+        // QEMU says it of every write that misses: an agent that was started since hears it too.
+        if self.disk.as_ref().is_some_and(|disk| disk.missed) && self.p.vm == Vm::Runs {
+            self.p.machine.trouble(self.now, Trouble::LeftColo, &mut orders);
+        }
         let trouble = match self.p.vm {
             Vm::Gone => Some((Duration::from_millis(5), Trouble::Gone)),
             Vm::Frozen => Some((Duration::from_secs(1), Trouble::Frozen)),
@@ -634,6 +697,7 @@ impl World {
             }
             Message::Cut => {
                 if self.s.vm == Vm::Runs && self.s.left.is_none() {
+                    self.s.machine.confirmed(true);
                     self.s.machine.loaded(&mut orders);
                     self.secondary(orders);
                     return self.send(false, Message::Begin);
@@ -700,6 +764,11 @@ impl World {
             self.s.machine.standing(),
             self.s.machine.why()
         ))
+    }
+
+    /// Whether the secondary did not go on because of what its disk lacks.
+    pub fn refused_stale(&self) -> bool {
+        self.s.machine.why() == Why::Unconfirmed && self.disk.as_ref().is_some_and(|disk| disk.stale)
     }
 
     pub fn protected(&self) -> bool {

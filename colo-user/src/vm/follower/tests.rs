@@ -238,5 +238,9 @@ fn a_write_that_the_secondarys_disk_has_missed_ends_the_protection() {
     assert_eq!(rig.vm.finding(at(rig.now), Duration::from_secs(1)), Some(Finding::LeftColo));
     // QEMU does not know: these are no checkpoints any more.
     assert_eq!(rig.hear(&[STOP, PASS, RESUME]), ["stopped", "continued"]);
+    // Nor does a monitor that comes back.
+    rig.notice(&Notice::Down { reason: "closed".into() });
+    rig.notice(&up(snapshot(RunState::Running, ColoMode::Primary), None));
+    assert_eq!(rig.hear(&[STOP, PASS, RESUME]), ["stopped", "continued"]);
     assert!(Rig::secondary().hear(&[bad("colo-nbd0")]).is_empty());
 }

@@ -36,6 +36,7 @@ impl SecondaryThread {
         if self.core.joined() && !std::mem::replace(&mut seat.joined, true) {
             machine.in_sync();
         }
+        machine.confirmed(self.core.confirmed());
         let commits = self.core.commits();
         if std::mem::replace(&mut seat.commits, commits) != commits {
             machine.loaded(orders);

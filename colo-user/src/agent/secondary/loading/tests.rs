@@ -182,3 +182,46 @@ fn a_monitor_that_is_lost_leaves_nothing_to_be_said() {
     rig.tick();
     assert!(rig.said().contains(&"Ask(EpochsInDoubt)".to_owned()));
 }
+
+#[test]
+fn a_state_is_confirmed_by_its_cut_and_by_nothing_else() {
+    assert!(!Rig::following().core.confirmed(), "none is loaded");
+    let loads = [
+        Told::Ran(silence()),
+        Told::Doubtful { silence: silence(), paused: false },
+        Told::Doubtful { silence: silence(), paused: true },
+    ];
+    for (load, likely) in loads.into_iter().zip([true, true, false]) {
+        // QEMU goes on with checkpoints that the primary's agent does not cut.
+        let mut rig = in_colo();
+        assert!(rig.core.confirmed());
+        rig.told(Told::Stopped, 0);
+        assert!(rig.core.confirmed(), "the old state is there until another is loaded");
+        rig.told(load, 0);
+        assert_eq!(rig.core.confirmed(), !likely);
+        // Not by a new session either, which forgets what was loaded in the old one.
+        rig.hear(&Message::Session { epoch: Epoch(9), term: 1, lease: Duration::from_secs(5) }).unwrap();
+        assert_eq!(rig.core.confirmed(), !likely);
+        rig.told(Told::Stopped, 0);
+        rig.told(Told::Ran(silence()), 0);
+        cut(&mut rig, 9, 0);
+        assert!(rig.settle() && rig.core.confirmed());
+        // Nor when the agents have lost each other.
+        rig.core.lost(Reason::PeerLost, &mut Vec::new());
+        rig.told(Told::Stopped, 0);
+        rig.told(load, 0);
+        assert_eq!(rig.core.confirmed(), !likely);
+    }
+}
+
+#[test]
+fn a_cut_that_came_before_the_link_was_lost_counts_for_its_load() {
+    let mut rig = in_colo();
+    rig.told(Told::Stopped, 0);
+    cut(&mut rig, 6, 2);
+    rig.core.lost(Reason::PeerLost, &mut Vec::new());
+    rig.told(Told::Ran(silence()), 0);
+    assert!(rig.settle());
+    assert!(rig.core.confirmed());
+    assert_eq!(rig.core.epoch(), Epoch(7));
+}
