@@ -4,9 +4,10 @@ use super::classify::{Class, Classified, FlowKey, Subject, Unit, classify, reass
 use super::context::{Context, Frames, Reason};
 use super::flows::{Comparison, Flows};
 use super::fragments::{Outcome, Partial, Reassembly};
-use super::policy::Coverage;
+use super::policy::{Coverage, OPENING};
 use super::{Action, Counters, Limits, Policy, Token};
 use crate::mono::Mono;
+use crate::recent::Recent;
 use crate::wire::tcp::set_window;
 use crate::wire::{TcpFlags, TcpSegment};
 use smallvec::SmallVec;
@@ -43,6 +44,8 @@ pub struct Comparator {
     secondary_fragments: Reassembly<()>,
     /// Held although the table is full. While any are, frames of unknown flows join them: order within a flow.
     outside: VecDeque<Outside>,
+    /// Flows that clients begin: the secondary has heard of them, too.
+    opening: Recent<FlowKey, ()>,
     kept: usize,
     held: usize,
     order: u64,
@@ -88,6 +91,7 @@ impl Comparator {
             primary_fragments: Reassembly::default(),
             secondary_fragments: Reassembly::default(),
             outside: VecDeque::new(),
+            opening: Recent::new(OPENING),
             kept: 0,
             held: 0,
             order: 0,
@@ -151,13 +155,15 @@ impl Comparator {
         }
     }
 
-    /// A frame that the client sent to the guest: what it acknowledges need not be kept any longer.
+    /// A frame that the client sent to the guest: what it acknowledges need not be kept any longer, and what it begins is new.
     pub fn client(&mut self, _now: Mono, frame: &[u8]) {
         let Some((key, segment)) = tcp_of(frame) else { return };
         if let Some(at) = self.flows.find(&key)
             && let Comparison::Tcp(tcp) = &mut self.flows.get(at).comparison
         {
             tcp.client(&segment, &mut self.kept);
+        } else if self.policy.coverage == Coverage::NewFlows && begins(&segment) {
+            self.opening.touch(key, || ());
         }
     }
 
@@ -166,7 +172,7 @@ impl Comparator {
     pub fn checkpoint(&mut self, now: Mono, out: &mut Vec<Action>) {
         self.counters.checkpoints += 1;
         // From here on the secondary knows every flow.
-        self.policy.coverage = Coverage::All;
+        self.set_coverage(Coverage::All);
         self.cut(now, Reason::Checkpoint, out);
     }
 
@@ -239,9 +245,10 @@ impl Comparator {
         self.wait
     }
 
-    /// Changes which TCP flows are compared. Flows already in the table stay as they are.
-    pub const fn set_coverage(&mut self, coverage: Coverage) {
+    /// Changes which TCP flows are compared. Flows already in the table stay as they are; what is new counts from here on.
+    pub fn set_coverage(&mut self, coverage: Coverage) {
         self.policy.coverage = coverage;
+        self.opening.clear();
     }
 
     /// Both inputs have ended: what only one side has said is a divergence.
@@ -285,6 +292,12 @@ impl Comparator {
     #[must_use]
     pub const fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// SYNs of clients that were forgotten before the guest answered.
+    #[must_use]
+    pub const fn opening_forgotten(&self) -> u64 {
+        self.opening.forgotten()
     }
 
     fn bypassed(&self, classified: &Classified<'_>) -> bool {
@@ -351,8 +364,13 @@ impl Comparator {
                 return None;
             }
         }
-        let unprotected = self.policy.coverage == Coverage::NewFlows
-            && matches!(&said.subject, Subject::Tcp(segment) if !segment.flags.has(TcpFlags::SYN));
+        let unprotected = match &said.subject {
+            Subject::Tcp(segment) if self.policy.coverage == Coverage::NewFlows => {
+                let answers = segment.flags.has(TcpFlags::ACK);
+                !segment.flags.has(TcpFlags::SYN) || answers && self.opening.remove(&said.key).is_none()
+            }
+            _ => false,
+        };
         Some(self.flows.insert(said.key, Comparison::new(said.class, unprotected), now))
     }
 
@@ -464,6 +482,11 @@ fn piece_said<'a, T>(partial: &Partial<T>, offset: u32, more: bool, data: &'a [u
         key: super::classify::fragment_key(&partial.ip, partial.vlans),
         subject: Subject::Unit(Unit { head, body: data }),
     }
+}
+
+/// Whether a client begins a connection with `segment`.
+pub(super) const fn begins(segment: &TcpSegment<'_>) -> bool {
+    segment.flags.has(TcpFlags::SYN) && !segment.flags.has(TcpFlags::ACK)
 }
 
 /// The guest's flow and the segment, if `frame` is TCP sent to the guest.

@@ -44,13 +44,17 @@ impl Default for Limits {
     }
 }
 
+/// Half of the client's SYNs that wait for the guest's answer and are remembered ([`Coverage::NewFlows`]), see
+/// [`crate::recent`]. A SYN-ACK to one that was forgotten is taken for one of an older flow.
+pub const OPENING: usize = 4096;
+
 /// Which TCP flows are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Coverage {
     /// All, also those first seen in mid-stream.
     All,
-    /// Those whose SYN or SYN-ACK the guest says from now on. The secondary cannot know older ones before a
-    /// checkpoint has copied them to it: they are released and counted as unprotected.
+    /// Those whose SYN the guest says from now on, or its SYN-ACK to a client's SYN that comes from now on. The secondary cannot
+    /// know older ones before a checkpoint has copied them to it: they are released and counted as unprotected.
     NewFlows,
 }
 

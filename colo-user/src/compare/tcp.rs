@@ -21,6 +21,7 @@ mod window;
 
 use super::Action;
 use super::classify::FlowKey;
+use super::comparator::begins;
 use super::context::{Context, Frames, Reason};
 use super::divergence::{Divergence, DivergenceKind};
 use crate::mono::Mono;
@@ -222,7 +223,7 @@ impl TcpFlow {
         })
     }
 
-    /// The client acknowledges what the guest said.
+    /// The client acknowledges what the guest said, or begins the connection again.
     pub(super) fn client(&mut self, segment: &TcpSegment<'_>, kept_total: &mut usize) {
         if segment.flags.has(TcpFlags::ACK) {
             let kept = self.kept();
@@ -236,6 +237,9 @@ impl TcpFlow {
                 incarnation.client_end = Some(segment.payload_seq() + segment.payload.len() as u32 + 1);
             }
             *kept_total = *kept_total + self.kept() - kept;
+        } else if begins(segment) {
+            let number = self.primary_in;
+            self.at(number).succeeded = true;
         }
     }
 
@@ -248,7 +252,7 @@ impl TcpFlow {
             Side::Primary => self.primary_in,
             Side::Secondary => self.secondary_in,
         };
-        if !self.at(number).begins_anew(side, segment.seq) {
+        if !self.at(number).begins_anew(side, segment.seq, segment.flags.has(TcpFlags::ACK)) {
             return true;
         }
         let next = (number - self.first) as usize + 1;

@@ -237,6 +237,8 @@ impl PrimaryThread {
             }
             self.core.settle_session(now, self.peer.outbox());
         }
+        // Without checkpoints to know them by, connections are known by their client's SYN, which came before any answer.
+        let heard = took && self.eye.is_none() && self.mirrored(now);
         loop {
             while let Some(captured) = self.taken.front().copied() {
                 match self.core.place(captured.stamp) {
@@ -252,7 +254,7 @@ impl PrimaryThread {
             }
             let drained = !more || !self.taken.is_empty();
             if !drained || !self.core.drained(now, self.peer.outbox(), &mut self.effects) {
-                return Ok(more && self.taken.is_empty());
+                return Ok(heard || more && self.taken.is_empty());
             }
         }
     }

@@ -45,6 +45,7 @@ impl Primary {
             ("input_cuts_inexact", own.input_cuts_inexact),
             ("asks_covered", own.asks_covered),
             ("flows", self.comparator.flows() as u64),
+            ("opening_forgotten", self.comparator.opening_forgotten()),
             ("held_bytes", self.comparator.held_bytes() as u64),
         ];
         let named = named.into_iter().map(|(name, n)| (name.to_owned(), n));

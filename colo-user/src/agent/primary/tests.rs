@@ -75,7 +75,7 @@ impl Rig {
 
     pub fn say(&mut self, token: u64) {
         let ends = ["192.0.2.2:80", "198.51.100.1:4000"].map(|end| end.parse().unwrap());
-        let frame = Tcp::new(ends[0], ends[1]).seq(7).ack(9).flag(crate::wire::TcpFlags::SYN).frame();
+        let frame = Tcp::new(ends[0], ends[1]).seq(7).flag(crate::wire::TcpFlags::SYN).frame();
         let outbox = Some(&mut self.outbox);
         self.core.captured(self.now, Token(token), &frame, outbox, &mut self.effects);
     }

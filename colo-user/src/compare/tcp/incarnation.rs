@@ -95,6 +95,8 @@ pub struct Incarnation {
     pub lone_end: Option<Mono>,
     /// Older than the protection: not compared.
     pub unprotected: bool,
+    /// Its client has begun another one since: the guest's next SYN-ACK is of that.
+    pub succeeded: bool,
 }
 
 impl Incarnation {
@@ -173,10 +175,10 @@ impl Incarnation {
         Ok(difference)
     }
 
-    /// Whether a SYN of `side` with the guest's own initial number begins another incarnation.
-    pub fn begins_anew(&mut self, side: Side, initial: Seq) -> bool {
+    /// Whether a SYN or SYN-ACK of `side` with the guest's own initial number begins another incarnation.
+    pub fn begins_anew(&mut self, side: Side, initial: Seq, answers: bool) -> bool {
         if self.unprotected {
-            return true;
+            return self.succeeded || !answers;
         }
         if let Some(syn) = &self.voice(side).syn {
             return syn.initial != initial;

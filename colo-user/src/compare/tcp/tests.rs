@@ -478,6 +478,7 @@ fn old_flows_are_not_compared_before_a_checkpoint_if_so_covered() {
     rig.assert_agreed();
     assert_eq!(rig.c.counters().released_unprotected, 1);
     // A new connection on the same ports is compared.
+    rig.client(&Tcp::new(addr(CLIENT), addr(GUEST)).seq(4).flag(SYN).frame());
     rig.p(&syn_ack(5).frame());
     assert_eq!(rig.left.len(), 1);
     rig.s(&syn_ack(6).frame());
@@ -494,6 +495,48 @@ fn old_flows_are_not_compared_before_a_checkpoint_if_so_covered() {
     rig.s(&other().seq(53).ack(5).data(b"now").frame());
     assert_eq!(rig.left.len(), 6);
     assert_eq!(rig.asked, []);
+}
+
+#[test]
+fn a_handshake_older_than_the_protection_is_not_held() {
+    let policy = Policy { coverage: Coverage::NewFlows, ..Policy::default() };
+    let mut rig = Rig::with(policy, Limits::default());
+    // The client's SYN came before: nobody knows whether the secondary has heard it. The guest repeats its answer.
+    for _ in 0..3 {
+        rig.p(&syn_ack(5).frame());
+    }
+    rig.p(&tcp().seq(6).ack(5).data(b"old").frame());
+    rig.pass(10_000);
+    assert_eq!((rig.left.len(), rig.c.counters().released_unprotected), (4, 4));
+    rig.assert_agreed();
+    // The same when the secondary answers first.
+    let other = |seq| Tcp::new(addr(GUEST), addr("10.0.0.1:9")).seq(seq).ack(5).flag(SYN).frame();
+    rig.s(&other(7));
+    rig.p(&other(5));
+    assert_eq!(rig.left.len(), 5);
+    // A SYN that comes again has reached both by now, and so has one of another connection.
+    for (client, answer) in [("10.0.0.1:9", other(5)), (CLIENT, syn_ack(5).frame())] {
+        rig.client(&Tcp::new(addr(client), addr(GUEST)).seq(4).flag(SYN).frame());
+        let left = rig.left.len();
+        rig.p(&answer);
+        assert_eq!(rig.left.len(), left, "held");
+        rig.s(&answer);
+        assert_eq!(rig.left.len(), left + 1);
+    }
+    // The guest's own SYN is new whatever came before.
+    let opens = Tcp::new(addr(GUEST), addr("10.0.0.1:10")).seq(1).flag(SYN).frame();
+    rig.p(&opens);
+    assert_eq!(rig.left.len(), 7);
+}
+
+#[test]
+fn what_began_before_another_protection_does_not_count_in_it() {
+    let policy = Policy { coverage: Coverage::NewFlows, ..Policy::default() };
+    let mut rig = Rig::with(policy, Limits::default());
+    rig.client(&Tcp::new(addr(CLIENT), addr(GUEST)).seq(4).flag(SYN).frame());
+    rig.c.set_coverage(Coverage::NewFlows);
+    rig.p(&syn_ack(5).frame());
+    assert_eq!(rig.c.counters().released_unprotected, 1);
 }
 
 #[test]
