@@ -524,18 +524,18 @@ impl Secondary {
         self.unreleased.next()
     }
 
-    /// After [`Self::take_over`]: the guest's translation.
-    pub const fn translator(&self) -> &Translator {
-        &self.translator
-    }
-
-    /// Whether the peer has been silent for too long, whatever waits to be read.
     /// Whether [`Self::next_unreleased`] has something.
     #[must_use]
     pub fn speaks(&self) -> bool {
         self.unreleased.speaks()
     }
 
+    /// After [`Self::take_over`]: the guest's translation.
+    pub const fn translator(&self) -> &Translator {
+        &self.translator
+    }
+
+    /// Whether the peer has been silent for too long, whatever waits to be read.
     #[must_use]
     pub fn overdue(&self, now: Mono) -> bool {
         matches!(&self.session, Session::Syncing { beat, .. } | Session::InSync(beat) if beat.silent(now))
@@ -582,13 +582,13 @@ impl Secondary {
             ("input_forgotten", own.input_forgotten),
             ("input_cuts_inexact", own.input_cuts_inexact),
             ("output_forgotten", self.unreleased.forgotten()),
+            ("clients_forgotten", self.unreleased.clients_forgotten()),
             ("output_sent", own.output_sent),
             ("output_not_sent", own.output_not_sent),
             ("input_received", own.input_received),
             ("input_injected", own.input_injected),
             ("input_stale", own.input_stale),
             ("input_overflow", own.input_overflow),
-            ("clients_forgotten", self.unreleased.clients_forgotten()),
             ("input_untranslatable", own.input_untranslatable),
             ("input_never", own.input_never),
             ("input_waiting", self.waiting() as u64),

@@ -2,7 +2,7 @@
 //!
 //! Runs on the control plane (tokio). The side that listens takes peers at any time and refuses a second one while the
 //! first is there; the side that connects tries again with [`BACKOFF`], which grows to [`BACKOFF_MAX`] and starts
-//! anew after a connection that held. A refused hello costs that connection only. Dropping the future of
+//! anew after a connection that held; where both are no pair any more ([`Slot::rest`]), only after [`BACKOFF_REST`]. A refused hello costs that connection only. Dropping the future of
 //! [`Connector::run`] closes the listener and any connection that has not been handed over.
 
 use super::async_stream::{AsyncListener, AsyncStream};
@@ -20,6 +20,8 @@ use tracing::{debug, info, warn};
 pub const BACKOFF: Duration = Duration::from_millis(100);
 /// Longest pause between two attempts.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// Pause where one side has said that it goes on alone: somebody has to protect it again first.
+pub const BACKOFF_REST: Duration = Duration::from_secs(10);
 /// A connection and both hellos must be done in this time.
 pub const HELLO_TIME: Duration = Duration::from_secs(5);
 /// Most connections in their hello at one time; further ones wait in the listener's queue.
@@ -39,6 +41,7 @@ pub struct Connected {
 pub struct Slot {
     taken: AtomicBool,
     freed: Notify,
+    rest: AtomicBool,
     refused: AtomicU64,
 }
 
@@ -49,6 +52,11 @@ impl Slot {
         self.freed.notify_one();
     }
 
+    /// One side of the link goes on alone: once it is gone, the next one may take its time.
+    pub fn rest(&self) {
+        self.rest.store(true, Ordering::Release);
+    }
+
     /// Peers refused so far: bad hello, or a second one.
     #[must_use]
     pub fn refused(&self) -> u64 {
@@ -57,6 +65,28 @@ impl Slot {
 
     fn take(&self) -> bool {
         !self.taken.swap(true, Ordering::AcqRel)
+    }
+}
+
+/// The pause between two attempts to connect.
+#[derive(Debug)]
+struct Backoff(Duration);
+
+impl Backoff {
+    /// A link was there for so long; `rest`: it ended because there is no pair.
+    fn linked(&mut self, held: Duration, rest: bool) {
+        if rest {
+            self.0 = BACKOFF_REST;
+        } else if held >= BACKOFF_MAX {
+            // One that was closed at once says no more than one that was refused.
+            self.0 = BACKOFF;
+        }
+    }
+
+    /// The pause before the next attempt.
+    fn next(&mut self) -> Duration {
+        let next = (self.0 * 2).min(BACKOFF_MAX);
+        std::mem::replace(&mut self.0, next)
     }
 }
 
@@ -142,23 +172,19 @@ impl Connector {
     }
 
     async fn dial(self) {
-        let mut pause = BACKOFF;
+        let mut backoff = Backoff(BACKOFF);
         while !self.links.is_closed() {
             match AsyncStream::connect(&self.endpoint, HELLO_TIME).await {
                 Ok(stream) => {
                     if self.greet(stream).await {
                         let begun = tokio::time::Instant::now();
                         self.slot.freed.notified().await;
-                        // One that was closed at once says no more than one that was refused.
-                        if begun.elapsed() >= BACKOFF_MAX {
-                            pause = BACKOFF;
-                        }
+                        backoff.linked(begun.elapsed(), self.slot.rest.swap(false, Ordering::AcqRel));
                     }
                 }
-                Err(error) => debug!("{error}; next attempt in {pause:?}"),
+                Err(error) => debug!("{error}; next attempt in {:?}", backoff.0),
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(BACKOFF_MAX);
+            tokio::time::sleep(backoff.next()).await;
         }
     }
 

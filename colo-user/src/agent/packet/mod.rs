@@ -146,6 +146,9 @@ impl Peer {
     fn close(&mut self, bye: Option<(ByeReason, String)>) {
         let Some(mut link) = self.link.take() else { return };
         if let Some((reason, text)) = bye {
+            if reason == ByeReason::TookOver {
+                self.slot.rest();
+            }
             link.outbox().push(&Message::Bye { reason, text: &text });
             let _ = link.flush();
         }

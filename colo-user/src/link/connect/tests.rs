@@ -43,6 +43,26 @@ async fn two_agents_meet_whoever_is_first_and_meet_again() {
     }
 }
 
+#[test]
+fn attempts_become_rare_where_nothing_comes_of_them() {
+    let pauses = |backoff: &mut Backoff, attempts: usize| -> Vec<Duration> {
+        (0..attempts).map(|_| backoff.next()).collect()
+    };
+    let millis = |all: &[u64]| all.iter().copied().map(Duration::from_millis).collect::<Vec<_>>();
+    let mut backoff = Backoff(BACKOFF);
+    assert_eq!(pauses(&mut backoff, 7), millis(&[100, 200, 400, 800, 1600, 2000, 2000]));
+    backoff.linked(Duration::from_millis(5), false);
+    assert_eq!(backoff.next(), BACKOFF_MAX, "closed at once");
+    backoff.linked(BACKOFF_MAX, false);
+    assert_eq!(pauses(&mut backoff, 2), millis(&[100, 200]));
+    // A peer that goes on alone, each time, however long the link was there.
+    for held in [Duration::ZERO, Duration::from_secs(60)] {
+        backoff.linked(held, true);
+        assert_eq!(backoff.next(), BACKOFF_REST);
+    }
+    assert_eq!(backoff.next(), BACKOFF_MAX, "it was not there any more");
+}
+
 /// What the agent answers to `said`, until it closes.
 async fn answer(path: &str, said: Vec<u8>) -> Vec<u8> {
     let path = path.to_owned();

@@ -8,7 +8,7 @@ use crate::agent::packet::monitor::Eye;
 use crate::agent::packet::seat::{Seat, random};
 use crate::agent::protection::{Protection, Reason};
 use crate::datapath::Mode;
-use crate::failover::{self, Order, Past, Standing};
+use crate::failover::{self, Loss, Order, Parting, Past, Standing};
 use crate::heartbeat::{Condition, Verdict};
 use crate::judge::Answer;
 use crate::mono::Mono;
@@ -34,6 +34,9 @@ impl PrimaryThread {
         }
         if let Some(loss) = self.core.take_loss() {
             seat.joined = false;
+            if loss == Loss::Bye(Parting::TookOver) {
+                self.peer.slot.rest();
+            }
             machine.lost(now, loss, orders);
         }
         let commits = self.core.commits();

@@ -7,7 +7,7 @@ use crate::agent::packet::seat::Seat;
 use crate::agent::protection::{Protection, Reason};
 use crate::announce::AGAIN;
 use crate::datapath::Mode;
-use crate::failover::{self, Order, Parting, Standing};
+use crate::failover::{self, Loss, Order, Parting, Standing};
 use crate::heartbeat::{Condition, Verdict};
 use crate::judge::Answer;
 use crate::mono::Mono;
@@ -46,6 +46,9 @@ impl SecondaryThread {
         }
         if let Some((loss, heard)) = self.core.take_loss() {
             seat.joined = false;
+            if loss == Loss::Bye(Parting::TookOver) {
+                self.peer.slot.rest();
+            }
             machine.lost(loss, heard, orders);
         }
         for (step, outcome) in eye.take_done() {
