@@ -5,6 +5,18 @@ use super::*;
 use crate::qmp::{RunState, Status};
 use std::collections::HashSet;
 
+/// The orders given, but for those to remember something, which are obeyed.
+pub(super) fn obeyed(out: &mut Vec<Order>, kept: &mut Option<Memory>) -> Vec<Order> {
+    out.drain(..)
+        .filter(|order| {
+            if let Order::Remember(memory) = order {
+                *kept = Some(*memory);
+            }
+            !matches!(order, Order::Remember(_))
+        })
+        .collect()
+}
+
 #[test]
 fn every_word_is_another() {
     let words: HashSet<_> = Standing::ALL.iter().map(|standing| standing.word()).collect();

@@ -147,4 +147,4 @@ impl Inbox {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

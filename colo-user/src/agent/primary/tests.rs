@@ -1,6 +1,6 @@
 use super::*;
 use crate::agent::place::Place;
-use crate::link::buffer::Inbox;
+use crate::link::buffer::tests::said;
 use crate::link::frame::{AskReason, Heartbeat};
 use crate::vm::Told;
 use crate::wire::build::Tcp;
@@ -41,19 +41,7 @@ impl Rig {
 
     /// What was said to the secondary since the last call.
     pub fn said(&mut self) -> Vec<String> {
-        let mut inbox = Inbox::default();
-        let mut said = Vec::new();
-        while !self.outbox.is_empty() {
-            let bytes = self.outbox.slices()[0].to_vec();
-            let n = bytes.len().min(inbox.space().len());
-            inbox.space()[..n].copy_from_slice(&bytes[..n]);
-            inbox.filled(n);
-            self.outbox.consume(n);
-            while let Some(message) = inbox.next_message().unwrap() {
-                said.push(format!("{message:?}"));
-            }
-        }
-        said
+        said(&mut self.outbox)
     }
 
     fn in_sync() -> Self {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::link::buffer::Inbox;
+use crate::link::buffer::tests::said;
 use crate::link::frame::Heartbeat;
 use crate::vm::Told;
 
@@ -86,19 +86,7 @@ impl Rig {
 
     /// What was said to the primary so far.
     pub fn said(&mut self) -> Vec<String> {
-        let mut inbox = Inbox::default();
-        let mut said = Vec::new();
-        while !self.outbox.is_empty() {
-            let bytes = self.outbox.slices()[0].to_vec();
-            let n = bytes.len().min(inbox.space().len());
-            inbox.space()[..n].copy_from_slice(&bytes[..n]);
-            inbox.filled(n);
-            self.outbox.consume(n);
-            while let Some(message) = inbox.next_message().unwrap() {
-                said.push(format!("{message:?}"));
-            }
-        }
-        said
+        said(&mut self.outbox)
     }
 }
 

@@ -10,7 +10,7 @@ const ENDS: TcpFlags = TcpFlags(TcpFlags::SYN.0 | TcpFlags::FIN.0 | TcpFlags::RS
 impl TcpFlow {
     /// Whether the secondary has said all of `segment` before.
     pub(super) fn repeats(&mut self, segment: &TcpSegment<'_>) -> bool {
-        if segment.payload.is_empty() || segment.flags.0 & ENDS.0 != 0 {
+        if !is_data(segment) {
             return false;
         }
         let number = self.secondary_in;
@@ -23,7 +23,7 @@ impl TcpFlow {
     /// what the secondary has yet to say. After a timeout a guest says nothing more before that is acknowledged (its
     /// congestion window is one segment), so the client has to get the part.
     pub(super) fn is_part(&mut self, segment: &TcpSegment<'_>) -> bool {
-        if segment.payload.is_empty() || segment.flags.0 & ENDS.0 != 0 {
+        if !is_data(segment) {
             return false;
         }
         let number = self.secondary_in;
@@ -71,7 +71,12 @@ impl TcpFlow {
     }
 }
 
+/// Data and nothing that is the primary's to say.
+const fn is_data(segment: &TcpSegment<'_>) -> bool {
+    !segment.payload.is_empty() && segment.flags.0 & ENDS.0 == 0
+}
+
 /// An acknowledgement and nothing else.
-fn is_bare(segment: &TcpSegment<'_>) -> bool {
+const fn is_bare(segment: &TcpSegment<'_>) -> bool {
     segment.payload.is_empty() && segment.flags.has(TcpFlags::ACK) && segment.flags.0 & ENDS.0 == 0
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::failover::tests::obeyed;
 use serde_json::json;
 
 const LEASE: Duration = Duration::from_secs(4);
@@ -45,13 +46,7 @@ impl Rig {
     }
 
     fn orders(&mut self) -> Vec<Order> {
-        let (memory, rest): (Vec<_>, Vec<_>) =
-            self.out.drain(..).partition(|order| matches!(order, Order::Remember(_)));
-        for order in memory {
-            let Order::Remember(memory) = order else { unreachable!() };
-            self.kept = Some(memory);
-        }
-        rest
+        obeyed(&mut self.out, &mut self.kept)
     }
 
     fn standing(&self) -> (Standing, Why) {

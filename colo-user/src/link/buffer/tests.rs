@@ -2,6 +2,23 @@ use super::*;
 use crate::epoch::Epoch;
 use proptest::prelude::*;
 
+/// All messages in an outbox, which is empty then.
+pub(crate) fn said(outbox: &mut Outbox) -> Vec<String> {
+    let mut inbox = Inbox::default();
+    let mut said = Vec::new();
+    while !outbox.is_empty() {
+        let bytes = outbox.slices()[0].to_vec();
+        let n = bytes.len().min(inbox.space().len());
+        inbox.space()[..n].copy_from_slice(&bytes[..n]);
+        inbox.filled(n);
+        outbox.consume(n);
+        while let Some(message) = inbox.next_message().unwrap() {
+            said.push(format!("{message:?}"));
+        }
+    }
+    said
+}
+
 fn input(frame: &[u8], index: u64) -> Message<'_> {
     Message::Input { epoch: Epoch(3), index, frame }
 }
