@@ -55,7 +55,7 @@ pub use watch::Watch;
 use crate::judge::Claimant;
 use crate::link::frame::ByeReason;
 use crate::mono::Mono;
-use crate::qmp::command::Call;
+use crate::qmp::command::{self, Call};
 use crate::qmp::{ColoMode, MigrationStatus, Snapshot};
 use std::fmt;
 use std::time::Duration;
@@ -372,6 +372,14 @@ pub enum Order {
     Bye(Parting),
     /// Keep this over restarts of the agent, before anything that follows.
     Remember(Memory),
+}
+
+impl Order {
+    /// The guest of a side that is closed for good stands still: it writes nothing any more either. A QEMU that is frozen
+    /// does it when it runs again.
+    fn halt() -> Self {
+        Self::Command(Step::Push, command::stop().call)
+    }
 }
 
 /// What both machines are told once.

@@ -20,7 +20,10 @@ struct Next {
 enum State {
     /// Where the VM is has not been said.
     Unknown,
-    Passing,
+    /// `alone`: it went on alone before, and does so again if the peer leaves before there is a pair.
+    Passing {
+        alone: bool,
+    },
     Protected,
     /// Until `ask_at`, if ever; `None` while the peer is there and a checkpoint is awaited, or nobody can be asked.
     Holding {
@@ -78,7 +81,7 @@ impl Primary {
     #[must_use]
     pub const fn standing(&self) -> Standing {
         match self.state {
-            State::Passing => Standing::Passing,
+            State::Passing { .. } => Standing::Passing,
             State::Protected => Standing::Protected,
             State::Unknown | State::Holding { .. } => Standing::Holding,
             State::Asking(_) => Standing::Asking,
@@ -86,6 +89,12 @@ impl Primary {
             State::Alone => Standing::Alone,
             State::Closed => Standing::Closed,
         }
+    }
+
+    /// Whether it went on alone and is no part of a new pair yet: the guest is the service, whoever else is there.
+    #[must_use]
+    pub const fn is_service(&self) -> bool {
+        matches!(self.state, State::Alone | State::Passing { alone: true })
     }
 
     /// Why.
@@ -102,8 +111,10 @@ impl Primary {
 
     /// The monitor has said where the VM is: at the start, or after the monitor was lost.
     pub fn placed(&mut self, now: Mono, past: Past, out: &mut Vec<Order>) {
-        if !matches!(self.state, State::Unknown) {
-            return;
+        match self.state {
+            State::Unknown => {}
+            State::Closed if past != Past::Fresh && self.is_halted() => return out.push(Order::halt()),
+            _ => return,
         }
         let kept = self.kept.take().filter(|_| past != Past::Fresh);
         if let Some(kept) = kept {
@@ -114,7 +125,7 @@ impl Primary {
         self.spent = matches!(stood, Some(Standing::Asking | Standing::TakingOver));
         match (past, stood) {
             (Past::Fresh, _) => {
-                (self.state, self.why) = (State::Passing, Why::Fresh);
+                (self.state, self.why) = (State::Passing { alone: false }, Why::Fresh);
                 out.push(Order::Resume);
             }
             (Past::Secondary, _) => self.close(Why::WrongRole, out),
@@ -146,13 +157,12 @@ impl Primary {
                 out.push(Order::Bye(Parting::TookOver));
                 return None;
             }
-            State::Alone => {
-                // A new secondary, for a new protection.
-                (self.state, self.why) = (State::Passing, Why::JudgeSaidYes);
-                (self.term, self.spent) = (None, false);
-                out.push(Order::Guard);
+            // Perhaps a new secondary, for a new protection.
+            State::Alone | State::Passing { .. } => {
+                self.next = Some(Next { term: fresh, cut: false });
+                return Some(fresh);
             }
-            State::Passing | State::Protected | State::Holding { .. } | State::Asking(_) => {}
+            State::Protected | State::Holding { .. } | State::Asking(_) => {}
         }
         match (self.next, self.term) {
             (Some(next), _) => Some(next.term),
@@ -166,7 +176,11 @@ impl Primary {
 
     /// The peer has heard the session's beginning, and answers.
     pub fn in_sync(&mut self, out: &mut Vec<Order>) {
-        if self.next.is_none() && self.spent {
+        if matches!(self.state, State::Alone) {
+            (self.state, self.why) = (State::Passing { alone: true }, Why::JudgeSaidYes);
+            (self.term, self.spent) = (None, false);
+            out.push(Order::Guard);
+        } else if self.next.is_none() && self.spent {
             // Asked while the session was being begun: the answer still counts.
             out.push(Order::Bye(Parting::Left));
             return;
@@ -182,7 +196,7 @@ impl Primary {
         if !self.joined {
             return;
         }
-        if matches!(self.state, State::Passing) {
+        if matches!(self.state, State::Passing { .. }) {
             self.term = self.next.take().map(|next| next.term).or(self.term);
             (self.state, self.why) = (State::Protected, Why::AwaitsCheckpoint);
             self.remember(Standing::Protected, out);
@@ -229,6 +243,7 @@ impl Primary {
             _ => {}
         }
         match self.state {
+            State::Passing { alone: true } => self.alone(out),
             State::Protected | State::Holding { .. } => {
                 let grace = match loss {
                     Loss::Link | Loss::Bye(Parting::Refused) => GRACE.min(self.config.lease / 2),
@@ -274,11 +289,11 @@ impl Primary {
         match (trouble, &self.state) {
             (_, State::Unknown | State::Alone | State::Closed) | (Trouble::Frozen, State::TakingOver(_)) => {}
             // Another may be started there.
-            (Trouble::Gone, State::Passing) => {
+            (Trouble::Gone, State::Passing { .. }) => {
                 (self.state, self.why) = (State::Unknown, Why::Unknown);
                 out.push(Order::Hold);
             }
-            (_, State::Passing) => {}
+            (_, State::Passing { .. }) => {}
             (Trouble::Gone, _) => self.close(Why::VmGone, out),
             (Trouble::Frozen, _) => self.close(Why::VmFrozen, out),
             (Trouble::Stuck, State::Protected) => self.hold(Some(now), Why::CheckpointOverdue, out),
@@ -377,6 +392,14 @@ impl Primary {
         out.push(Order::Shut);
         self.remember(Standing::Closed, out);
         out.push(Order::Bye(Parting::Closed));
+        if self.is_halted() {
+            out.push(Order::halt());
+        }
+    }
+
+    /// Whether the guest of this closed side is not to run: not one that is gone, and not the one that serves as secondary.
+    const fn is_halted(&self) -> bool {
+        !matches!(self.why, Why::VmGone | Why::WrongRole)
     }
 
     fn remember(&self, standing: Standing, out: &mut Vec<Order>) {

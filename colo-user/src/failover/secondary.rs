@@ -111,6 +111,12 @@ impl Secondary {
                 self.ask(Why::AgentRestarted, out);
             }
             (Past::Primary, _) => self.why = Why::WrongRole,
+            // The primary of that pair goes on without this side.
+            (Past::Secondary, _) if *done && self.term.is_some() => out.push(Order::halt()),
+            (Past::Secondary, Some(kept)) if kept.standing == Standing::Closed => {
+                self.term = Some(kept.term);
+                self.close(Why::AgentRestarted, out);
+            }
             (Past::Was, _) => *done = true,
             (Past::Fresh | Past::Secondary, _) => {
                 *done = false;
@@ -123,8 +129,17 @@ impl Secondary {
     /// side does not join it.
     pub fn session(&mut self, term: u64, lease: Duration, out: &mut Vec<Order>) -> bool {
         self.joined = false;
-        if matches!(self.state, State::TakingOver(_) | State::Alone) {
-            out.push(Order::Bye(Parting::TookOver));
+        let refused = match self.state {
+            State::TakingOver(_) | State::Alone => Some(Parting::TookOver),
+            State::Closed { done: true } if matches!(self.why, Why::VmGone | Why::VmFrozen) => {
+                Some(Parting::VmGone)
+            }
+            // Another VM has to come first.
+            State::Closed { done: true } => Some(Parting::Left),
+            _ => None,
+        };
+        if let Some(parting) = refused {
+            out.push(Order::Bye(parting));
             return false;
         }
         self.lease = lease;
@@ -189,7 +204,7 @@ impl Secondary {
                 State::Closed { .. } | State::Protected | State::Holding { .. },
                 Loss::Bye(Parting::TookOver),
             ) => {
-                self.close(Why::PeerTookOver);
+                self.close(Why::PeerTookOver, out);
             }
             (State::Protected | State::Holding { .. }, Loss::Bye(Parting::Closed)) => {
                 self.ask(loss.why(), out);
@@ -228,7 +243,7 @@ impl Secondary {
             | (Trouble::Frozen, State::TakingOver(_))
             | (Trouble::Stuck | Trouble::LeftColo, _) => {}
             (Trouble::Gone | Trouble::Frozen, _) => {
-                self.close(if trouble == Trouble::Gone { Why::VmGone } else { Why::VmFrozen });
+                self.close(if trouble == Trouble::Gone { Why::VmGone } else { Why::VmFrozen }, out);
                 out.push(Order::Bye(Parting::VmGone));
             }
         }
@@ -240,7 +255,7 @@ impl Secondary {
             return;
         }
         match answer {
-            Answer::Yes if !self.may_serve() => self.give_up(out),
+            Answer::Yes if !self.may_serve() => self.close(Why::Unconfirmed, out),
             Answer::Yes => {
                 self.why = Why::JudgeSaidYes;
                 self.remember(Standing::TakingOver, out);
@@ -249,8 +264,7 @@ impl Secondary {
                 self.state = State::TakingOver(Takeover::begin(now, before, self.config.vm_limit, out));
             }
             Answer::No(_) => {
-                self.close(Why::JudgeSaidNo);
-                self.remember(Standing::Closed, out);
+                self.close(Why::JudgeSaidNo, out);
             }
             Answer::None(_) => {
                 self.why = Why::JudgeSilent;
@@ -265,7 +279,7 @@ impl Secondary {
             && takeover.done(now, step, outcome, out)
         {
             // QEMU may have loaded another state before it left COLO.
-            if self.may_serve() { self.take_over(out) } else { self.give_up(out) }
+            if self.may_serve() { self.take_over(out) } else { self.close(Why::Unconfirmed, out) }
         }
     }
 
@@ -320,14 +334,13 @@ impl Secondary {
         out.push(Order::TakeOver);
     }
 
-    /// The judge has said yes, and this side has lost what it was said for.
-    fn give_up(&mut self, out: &mut Vec<Order>) {
-        self.close(Why::Unconfirmed);
-        self.remember(Standing::Closed, out);
-    }
-
-    fn close(&mut self, why: Why) {
+    fn close(&mut self, why: Why, out: &mut Vec<Order>) {
         (self.state, self.why) = (State::Closed { done: true }, why);
+        self.remember(Standing::Closed, out);
+        // One without a state waits for a primary's.
+        if self.term.is_some() && why != Why::VmGone {
+            out.push(Order::halt());
+        }
     }
 
     fn remember(&self, standing: Standing, out: &mut Vec<Order>) {

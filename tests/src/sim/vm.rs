@@ -34,6 +34,7 @@ pub(super) enum Call {
     Checkpoint,
     LostHeartbeat,
     Yank,
+    Stop,
     Continue,
 }
 
@@ -45,6 +46,7 @@ impl Call {
             "query-colo-status" => Self::ColoStatus,
             "x-colo-lost-heartbeat" => Self::LostHeartbeat,
             "yank" => Self::Yank,
+            "stop" => Self::Stop,
             "cont" => Self::Continue,
             other => panic!("the simulated QEMU does not know {other}"),
         }
@@ -235,6 +237,10 @@ impl Vm {
                 if closes {
                     self.exit_colo(at);
                 }
+                json!({})
+            }
+            Call::Stop => {
+                self.stop(at);
                 json!({})
             }
             Call::Continue => {

@@ -114,7 +114,11 @@ impl Rig {
     }
 
     fn closed(&mut self, why: Why) {
-        assert_eq!(self.orders(), [Order::Shut, Order::Bye(Parting::Closed)]);
+        let mut orders = self.orders();
+        if !matches!(why, Why::VmGone | Why::WrongRole) {
+            assert_eq!(orders.pop(), Some(Order::halt()), "the guest stands still");
+        }
+        assert_eq!(orders, [Order::Shut, Order::Bye(Parting::Closed)]);
         assert_eq!(self.standing(), (Standing::Closed, why));
         assert_eq!(self.machine.next_deadline(), None);
     }
@@ -347,7 +351,9 @@ fn a_peer_that_took_over_closes_also_a_vm_that_was_started_anew() {
     rig.orders();
     rig.machine.session(1, &mut rig.out);
     rig.lost(10_000, Loss::Bye(Parting::TookOver));
-    assert_eq!(rig.orders(), [Order::Shut, Order::Bye(Parting::Closed)]);
+    rig.closed(Why::PeerTookOver);
+    rig.machine.placed(at(10_001), Past::Primary, &mut rig.out);
+    assert_eq!(rig.orders(), [Order::halt()], "also one that was not heard when it was told first");
 }
 
 #[test]
@@ -409,9 +415,11 @@ fn a_survivor_is_protected_again_in_another_term() {
     rig.orders();
     rig.lost(1, Loss::Link);
     assert_eq!(rig.machine.session(2, &mut rig.out), Some(2));
-    assert_eq!(rig.orders(), [Order::Guard]);
-    assert_eq!(rig.machine.standing(), Standing::Passing);
+    assert!(rig.orders().is_empty(), "nobody has answered yet");
+    assert_eq!(rig.machine.standing(), Standing::Alone);
     rig.machine.in_sync(&mut rig.out);
+    assert_eq!(rig.orders(), [Order::Guard]);
+    assert_eq!((rig.machine.standing(), rig.machine.is_service()), (Standing::Passing, true));
     assert_eq!(rig.kept, Some(memory(Standing::Alone)), "started again before the first cut it is alone");
     rig.machine.cut(&mut rig.out);
     rig.machine.owned(&mut rig.out);
@@ -478,4 +486,22 @@ fn a_primary_without_carrier_closes_for_a_secondary_that_could_take_over() {
     dark(&mut rig, 1999, true);
     assert!(rig.orders().is_empty());
     assert_eq!(rig.standing(), (Standing::Holding, Why::PeerLost));
+}
+
+#[test]
+fn a_survivor_whose_new_secondary_leaves_before_there_is_a_pair_is_alone_as_before() {
+    let mut rig = Rig::new(config(), Past::Was, Some(memory(Standing::Alone)));
+    rig.orders();
+    // One that does not answer changes nothing.
+    assert_eq!(rig.machine.session(2, &mut rig.out), Some(2));
+    rig.lost(1, Loss::Bye(Parting::VmGone));
+    assert!(rig.orders().is_empty());
+    rig.joined(3, 3);
+    rig.orders();
+    rig.lost(2, Loss::Link);
+    assert_eq!(rig.orders(), [Order::Open]);
+    assert_eq!(rig.machine.standing(), Standing::Alone);
+    rig.joined(4, 4);
+    rig.checkpoint(4);
+    assert!(!rig.machine.is_service());
 }

@@ -139,13 +139,20 @@ fn no_means_closed_and_no_answer_means_closed_and_asking_again() {
     rig.machine.answer(at(11_000), 1, &Answer::No("primary".into()), &mut rig.out);
     assert_eq!(rig.standing(), (Standing::Closed, Why::JudgeSaidNo));
     assert_eq!(rig.machine.next_deadline(), None);
+    assert_eq!(rig.orders(), [Order::halt()]);
     rig.machine.answer(at(11_000), 1, &Answer::Yes, &mut rig.out);
     assert!(rig.orders().is_empty());
-    // A state of that VM is worth nothing any more.
+    // A state of that VM is worth nothing any more: no primary counts on it, and its guest stands still.
+    assert!(!rig.machine.session(2, LEASE, &mut rig.out));
+    assert_eq!(rig.orders(), [Order::Bye(Parting::Left)]);
+    rig.machine.placed(Past::Secondary, &mut rig.out);
+    assert_eq!(rig.orders(), [Order::halt()]);
+    let mut rig = Rig::new(config(), Past::Secondary, rig.kept);
+    assert_eq!(rig.standing(), (Standing::Closed, Why::AgentRestarted));
+    assert!(!rig.machine.session(2, LEASE, &mut rig.out));
+    // Another VM is another matter.
+    let mut rig = Rig::new(config(), Past::Fresh, rig.kept);
     assert!(rig.machine.session(2, LEASE, &mut rig.out));
-    rig.machine.in_sync();
-    rig.machine.loaded(&mut rig.out);
-    assert_eq!(rig.machine.standing(), Standing::Closed);
 }
 
 #[test]
@@ -235,7 +242,10 @@ fn a_vm_that_is_gone_or_frozen_is_told_and_never_takes_over() {
     for (trouble, why) in [(Trouble::Gone, Why::VmGone), (Trouble::Frozen, Why::VmFrozen)] {
         let mut rig = Rig::protected(config());
         rig.machine.trouble(trouble, &mut rig.out);
-        assert_eq!(rig.orders(), [Order::Bye(Parting::VmGone)]);
+        let mut orders = rig.orders();
+        assert_eq!(orders.pop(), Some(Order::Bye(Parting::VmGone)));
+        // A frozen one hears it when it runs again.
+        assert_eq!(orders, if trouble == Trouble::Frozen { vec![Order::halt()] } else { Vec::new() });
         rig.machine.lost(Loss::Bye(Parting::Closed), at(10_000), &mut rig.out);
         assert!(rig.orders().is_empty());
         assert_eq!(rig.standing(), (Standing::Closed, why));
@@ -266,6 +276,7 @@ fn a_primary_that_goes_on_alone_closes_the_secondary() {
     let mut rig = Rig::protected(config());
     rig.machine.lost(Loss::Bye(Parting::TookOver), at(10_000), &mut rig.out);
     assert_eq!((rig.standing(), rig.machine.next_deadline()), ((Standing::Closed, Why::PeerTookOver), None));
+    assert_eq!(rig.orders(), [Order::halt()]);
 }
 
 #[test]
@@ -368,7 +379,7 @@ fn a_state_that_was_not_cut_is_not_served_beside_a_disk() {
     // QEMU loads another state while the judge is asked.
     rig.machine.confirmed(false);
     rig.machine.answer(at(20_010), 1, &Answer::Yes, &mut rig.out);
-    assert!(rig.orders().is_empty());
+    assert_eq!(rig.orders(), [Order::halt()]);
     assert_eq!(rig.standing(), (Standing::Closed, Why::Unconfirmed));
     assert_eq!(rig.kept.unwrap().standing, Standing::Closed);
 }

@@ -96,7 +96,9 @@ impl PrimaryThread {
 
     /// Whether the guest goes on through the kernel, or its translation is kept for the next agent, when this one ends.
     pub(super) fn stays(&self) -> bool {
-        self.seat.as_ref().is_some_and(|seat| seat.machine.standing() != Standing::Passing)
+        self.seat
+            .as_ref()
+            .is_some_and(|seat| seat.machine.standing() != Standing::Passing || seat.machine.is_service())
     }
 
     /// The judge has answered.
