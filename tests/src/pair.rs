@@ -5,6 +5,7 @@
 //! the lab's [`crate::lab::topology`]. Everything is ended by its process id and removed when the stage goes, also when a
 //! test panics.
 
+pub mod channel;
 pub mod disk;
 pub mod failover;
 pub mod guest;

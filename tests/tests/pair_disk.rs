@@ -65,9 +65,18 @@ fn check(image: &Path, told: &[u64]) {
     println!("{}: whole, with {} files", image.display(), told.len());
 }
 
+/// Ends the writers also when a test panics: they would be waited for without end.
+struct Ending<'a>(&'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Writers on three connections go on while `event` happens to a protected pair, and after it. All that they were told of is on
-/// the disk of `survivor`.
-fn survives(event: impl FnOnce(&mut Protected), survivor: Side) {
+/// the disk of `survivor`. The event is told what waits until all of them have gone on since.
+fn survives(event: impl FnOnce(&mut Protected, &dyn Fn(&Protected)), survivor: Side) {
     let programs = Programs::beside(env!("CARGO_BIN_EXE_colo-lab").as_ref());
     let stop = AtomicBool::new(false);
     let options = Options { disk: true, delay: OFTEN, ..Options::default() };
@@ -93,34 +102,49 @@ fn survives(event: impl FnOnce(&mut Protected), survivor: Side) {
             });
         }
         thread::sleep(WRITING);
-        let before = told.each_ref().map(count);
-        event(&mut protected);
-        let end = Instant::now() + GOES_ON;
-        let went_on = || told.iter().zip(before).all(|(told, before)| count(told) >= before + MORE);
-        while !went_on() && Instant::now() < end {
-            thread::sleep(Duration::from_millis(50));
-        }
-        done.store(true, Ordering::Relaxed);
-        let after = told.each_ref().map(count);
-        println!("files by connection: {before:?} before, {after:?} in all");
-        assert!(before.iter().all(|count| *count > 0), "{}", protected.logs());
-        assert!(went_on(), "{before:?} {after:?}\n{}", protected.logs());
+        let ending = Ending(&done);
+        let go_on = |pair: &Protected| {
+            let before = told.each_ref().map(count);
+            let end = Instant::now() + GOES_ON;
+            let went_on = || told.iter().zip(before).all(|(told, before)| count(told) >= before + MORE);
+            while !went_on() {
+                assert!(Instant::now() < end, "{before:?} {:?}\n{}", told.each_ref().map(count), pair.logs());
+                thread::sleep(Duration::from_millis(50));
+            }
+        };
+        assert!(told.iter().all(|told| count(told) > 0), "{}", protected.logs());
+        event(&mut protected, &go_on);
+        go_on(&protected);
+        drop(ending);
     });
+    let name = protected.vm(survivor).name();
     protected.vm(survivor).process().kill();
-    let name = if survivor == Side::First { "primary" } else { "secondary" };
     let told: Vec<u64> = told.into_iter().flat_map(|told| told.into_inner().unwrap()).collect();
     check(&disk::image(&protected.pair.path(""), name), &told);
 }
 
 #[test]
 fn every_file_that_a_client_was_told_of_survives_the_primary() {
-    survives(|pair| pair.vm(Side::First).process().kill(), Side::Second);
+    survives(|pair, _| pair.vm(Side::First).process().kill(), Side::Second);
+}
+
+/// The survivor's disk is copied to a new secondary while it is written to, which then goes on alone.
+#[test]
+fn every_file_survives_the_primary_and_then_the_new_primary() {
+    let lose_both = |pair: &mut Protected, go_on: &dyn Fn(&Protected)| {
+        pair.vm(Side::First).process().kill();
+        go_on(pair);
+        pair.protect_survivor(Side::Second, "third", &AtomicBool::new(false)).unwrap();
+        go_on(pair);
+        pair.vm(Side::Second).process().kill();
+    };
+    survives(lose_both, Side::First);
 }
 
 /// QEMU goes on with checkpoints as if nothing were wrong.
 #[test]
 fn a_secondary_whose_disk_has_missed_a_write_is_none_any_more() {
-    let cut = |pair: &mut Protected| {
+    let cut = |pair: &mut Protected, _: &dyn Fn(&Protected)| {
         let monitor = pair.vm(Side::First).spare_monitor();
         runtime().block_on(async {
             let (client, mut notices) = Client::open(monitor);

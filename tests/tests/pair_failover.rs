@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use colo_tests::{
     lab::child::Programs,
-    pair::failover::{self, Case, Event, Moment, Outcome},
+    pair::failover::{self, Case, Event, Moment, Outcome, before_protection, promoted_agent},
 };
 
 /// Another content and another instant than the soak's first ones.
@@ -17,7 +17,10 @@ fn programs() -> Programs {
 }
 
 fn check(name: &str, outcome: &Outcome) {
-    println!("{name}: went on after {:?}, longest gap {:?}", outcome.went_on, outcome.longest);
+    println!(
+        "{name}: answered after {:?}, went on after {:?}, longest gap {:?}",
+        outcome.answered, outcome.went_on, outcome.longest
+    );
     assert!(outcome.wrong.is_empty(), "{name}, seed {SEED}: {:#?}\n{}", outcome.wrong, outcome.seen);
 }
 
@@ -47,12 +50,24 @@ cases! {
     primary_host_in_a_steady_state: PrimaryHost Steady,
     frozen_primary_during_handshakes: PrimaryFrozen Handshakes,
     frozen_primary_during_a_checkpoint: PrimaryFrozen Checkpoint,
+    primary_agent_in_a_steady_state: PrimaryAgent Steady,
+    primary_leaves_colo: PrimaryLeft Steady,
     secondary_vm_during_a_checkpoint: SecondaryVm Checkpoint,
+    frozen_secondary_during_a_checkpoint: SecondaryFrozen Checkpoint,
     secondary_agent_during_handshakes: SecondaryAgent Handshakes,
+    secondary_leaves_colo: SecondaryLeft Steady,
+    both_leave_colo_during_a_checkpoint: BothLeft Checkpoint,
+    channel_during_a_checkpoint: Channel Checkpoint,
     link_in_a_steady_state: Link Steady,
 }
 
+/// The agent of the first survivor is stopped, killed and started again in between.
 #[test]
 fn the_primary_is_lost_and_then_the_new_primary() {
-    check(failover::TWICE, &failover::run_twice(&programs(), SEED, &NEVER).unwrap());
+    check("promoted-agent", &promoted_agent(&programs(), SEED, &NEVER).unwrap());
+}
+
+#[test]
+fn a_secondary_that_owns_no_state_stays_closed() {
+    check("before-protection", &before_protection(&programs(), SEED, &NEVER).unwrap());
 }

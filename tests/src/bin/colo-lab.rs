@@ -65,8 +65,8 @@ enum Soak {
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
         runs: u64,
         /// Only this case, as in `primary-vm:steady`, or all with `primary-vm` or `handshakes` in their names
-        #[arg(long, value_name = "NAME")]
-        case: Option<String>,
+        #[arg(long, value_name = "CASE")]
+        only: Option<String>,
         /// The first run's seed; each further run has the next
         #[arg(long, default_value_t = 1)]
         seed: u64,
@@ -132,8 +132,8 @@ fn main() -> Result<ExitCode> {
         Command::Soak { what } => {
             let programs = Programs::beside(&std::env::current_exe()?);
             match what {
-                Soak::Failover { runs, case, seed } => {
-                    pair::soak::failover(&programs, runs, case.as_deref(), seed)
+                Soak::Failover { runs, only, seed } => {
+                    pair::soak::failover(&programs, runs, only.as_deref(), seed)
                 }
                 Soak::Short { connections } => pair::soak::short(&programs, connections),
                 Soak::Sim { schedules, seed, broken, trace, json } => {

@@ -1,38 +1,26 @@
-//! One side of a pair is lost under all traffic at once: the cases, a run of one, and what must be true after it.
+//! One side of a pair is lost under all traffic at once: the cases, and what must be true after each.
 //!
 //! A case is an [`Event`] at a [`Moment`]. What must be true is the same for all: every connection goes on with the right
-//! bytes, none is lost, nothing that was said is said otherwise later, and the witness on the client's switch sees the sides
-//! speak one after the other, never both. The seed makes the content and picks the instant of the event.
+//! bytes, none is lost, nothing that was said is said otherwise later, the witness on the client's switch sees the sides
+//! speak one after the other, never both, and in the end one side is alone, the other closed with its guest stopped. The
+//! seed makes the content and picks the instant of the event.
+//!
+//! [`play`] is a run of a case, [`stories`] are longer ones, [`outcome`] is what they come to.
 
-use std::{
-    fmt,
-    sync::{Arc, atomic::AtomicBool},
-    thread,
-    time::{Duration, Instant},
-};
+use std::{fmt, sync::atomic::AtomicBool};
 
-use anyhow::{Context as _, Result, ensure};
-use rustix::process::Signal;
+use anyhow::{Result, ensure};
 
-use super::{
-    protected::{Options, Protected},
-    watch::{Heard, Side, Watch},
-};
-use crate::lab::{
-    child::Programs,
-    content,
-    topology::UPLINK,
-    traffic::{self, Control, Report},
-};
+use super::watch::Side;
+use crate::lab::child::Programs;
 
-/// How long all connections may take to go on. A lost SYN alone is sent again after 1, 3, 7 and 15 seconds.
-const PATIENCE: Duration = Duration::from_secs(40);
-/// Requests after which a connection goes on.
-const GOES_ON: u64 = 3;
-/// How long a frozen primary that runs again may try to speak.
-const THAWED: Duration = Duration::from_secs(2);
-/// The host's end of the link between the agents.
-const LINK: &str = "link0";
+mod outcome;
+mod play;
+mod stories;
+
+pub use outcome::{Outcome, judge};
+pub use play::run;
+pub use stories::{before_protection, promoted_agent, protected_again};
 
 /// What is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,10 +31,22 @@ pub enum Event {
     PrimaryHost,
     /// The primary's QEMU stands still, and runs again when the other side has taken over.
     PrimaryFrozen,
+    /// The primary's agent is killed, and started again when the other side has taken over.
+    PrimaryAgent,
+    /// An operator says `x-colo-lost-heartbeat` to the primary's QEMU: both QEMUs leave COLO and run on.
+    PrimaryLeft,
     /// The secondary's QEMU is killed.
     SecondaryVm,
+    /// The secondary's QEMU stands still, and runs again when the primary goes on alone.
+    SecondaryFrozen,
     /// The secondary's agent is killed.
     SecondaryAgent,
+    /// An operator says `x-colo-lost-heartbeat` to the secondary's QEMU, which the primary's notices at the next checkpoint.
+    SecondaryLeft,
+    /// An operator says it to both.
+    BothLeft,
+    /// Nothing comes through between the QEMUs any more, and both live: a checkpoint does not end.
+    Channel,
     /// Only the wire between the agents.
     Link,
 }
@@ -73,12 +73,18 @@ pub struct Case {
 
 impl Event {
     /// Every event.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 12] = [
         Self::PrimaryVm,
         Self::PrimaryHost,
         Self::PrimaryFrozen,
+        Self::PrimaryAgent,
+        Self::PrimaryLeft,
         Self::SecondaryVm,
+        Self::SecondaryFrozen,
         Self::SecondaryAgent,
+        Self::SecondaryLeft,
+        Self::BothLeft,
+        Self::Channel,
         Self::Link,
     ];
 
@@ -87,17 +93,44 @@ impl Event {
             Self::PrimaryVm => "primary-vm",
             Self::PrimaryHost => "primary-host",
             Self::PrimaryFrozen => "primary-frozen",
+            Self::PrimaryAgent => "primary-agent",
+            Self::PrimaryLeft => "primary-left",
             Self::SecondaryVm => "secondary-vm",
+            Self::SecondaryFrozen => "secondary-frozen",
             Self::SecondaryAgent => "secondary-agent",
+            Self::SecondaryLeft => "secondary-left",
+            Self::BothLeft => "both-left",
+            Self::Channel => "channel",
             Self::Link => "link",
         }
     }
 
-    /// Who is heard, in order. With the link alone lost the primary is first at the judge.
-    fn sides(self) -> &'static [Side] {
+    /// Who goes on. With the link alone lost the primary is first at the judge, as it is where QEMU leaves COLO.
+    fn survivor(self) -> Side {
         match self {
-            Self::PrimaryVm | Self::PrimaryHost | Self::PrimaryFrozen => &[Side::First, Side::Second],
-            Self::SecondaryVm | Self::SecondaryAgent | Self::Link => &[Side::First],
+            Self::PrimaryVm | Self::PrimaryHost | Self::PrimaryFrozen | Self::PrimaryAgent => Side::Second,
+            _ => Side::First,
+        }
+    }
+
+    /// Who is heard, in order.
+    fn sides(self) -> &'static [Side] {
+        match self.survivor() {
+            Side::First => &[Side::First],
+            Side::Second => &[Side::First, Side::Second],
+        }
+    }
+
+    /// Moments that make a difference.
+    fn moments(self) -> &'static [Moment] {
+        match self {
+            Self::PrimaryAgent
+            | Self::PrimaryLeft
+            | Self::SecondaryFrozen
+            | Self::SecondaryLeft
+            | Self::BothLeft => &[Moment::Steady, Moment::Checkpoint],
+            Self::Channel => &[Moment::Checkpoint],
+            _ => &Moment::ALL,
         }
     }
 }
@@ -122,186 +155,73 @@ impl fmt::Display for Case {
 }
 
 impl Case {
-    /// Every event at every moment.
+    /// Every event at every moment that makes a difference.
     pub fn all() -> Vec<Self> {
-        let at = |event| Moment::ALL.map(|moment| Self { event, moment });
+        let at = |event: Event| event.moments().iter().map(move |&moment| Self { event, moment });
         Event::ALL.into_iter().flat_map(at).collect()
     }
 }
 
-/// What one run came to.
-#[derive(Debug, Clone)]
-pub struct Outcome {
-    /// What was wrong: nothing, if all is well.
-    pub wrong: Vec<String>,
-    /// The longest time a connection stood still.
-    pub longest: Duration,
-    /// Which.
-    pub slowest: String,
-    /// From the event until all connections had gone on.
-    pub went_on: Option<Duration>,
-    /// Bytes that were due and did not come right.
-    pub lost: u64,
-    /// For a failure: connections, logs, what QEMU has said.
-    pub seen: String,
-}
-
-impl Outcome {
-    fn of(wrong: Vec<String>, went_on: Option<Duration>, report: &Report, seen: String) -> Self {
-        let slowest = report.slowest().map(|connection| connection.name.clone()).unwrap_or_default();
-        Self { wrong, longest: report.longest().length, slowest, went_on, lost: report.lost(), seen }
-    }
-}
-
-/// Boots a pair, protects it, and runs one case. An error is one of the set-up; what the case showed is in the outcome.
-pub fn run(programs: &Programs, case: Case, seed: u64, stop: &AtomicBool) -> Result<Outcome> {
-    let mut pair = Protected::start(programs, Options::default(), stop)?;
-    let watch = Watch::start(&pair.pair.topology.client)?;
-    let client = Arc::clone(&pair.pair.topology.client);
-    let chance = Chance(seed);
-    let (went_on, report) = traffic::run(&client, &traffic::Plan::all(seed), stop, |control| {
-        control.wait_steady(PATIENCE).context("before the event")?;
-        meet(&mut pair, control, case.moment, chance)?;
-        let (before, begun) = (control.progress(), Instant::now());
-        happen(&mut pair, case.event)?;
-        control.wait_for(GOES_ON, &before, PATIENCE).context("after the event")?;
-        let went_on = begun.elapsed();
-        if case.event == Event::PrimaryFrozen {
-            thaw(&mut pair, control)?;
-        }
-        Ok(went_on)
-    });
-    let heard = watch.finish()?;
-    let wrong = judge(&went_on, &report, &heard, case.event.sides());
-    let seen = if wrong.is_empty() { String::new() } else { report.table() + &pair.logs() };
-    Ok(Outcome::of(wrong, went_on.ok(), &report, seen))
-}
-
-/// Goes on until the moment has come.
-fn meet(pair: &mut Protected, control: &Control<'_>, moment: Moment, chance: Chance) -> Result<()> {
-    thread::sleep(chance.within(0, Duration::from_millis(300)));
-    match moment {
-        Moment::Steady => {}
-        Moment::Handshakes => {
-            control.burst();
-            thread::sleep(chance.within(1, Duration::from_millis(40)));
-        }
-        Moment::Checkpoint => {
-            pair.checkpoint()?;
-            thread::sleep(chance.within(2, Duration::from_millis(20)));
-        }
-    }
-    Ok(())
-}
-
-/// Lets the event happen.
-fn happen(pair: &mut Protected, event: Event) -> Result<()> {
-    match event {
-        Event::PrimaryVm => pair.vm(Side::First).process().kill(),
-        Event::PrimaryHost => {
-            pair.host(Side::First).netns.run(&format!("ip link set {UPLINK} down"))?;
-            pair.host(Side::First).netns.run(&format!("ip link set {LINK} down"))?;
-            pair.agent(Side::First).kill();
-            pair.vm(Side::First).process().kill();
-        }
-        Event::PrimaryFrozen => pair.vm(Side::First).process().signal(Signal::STOP)?,
-        Event::SecondaryVm => pair.vm(Side::Second).process().kill(),
-        Event::SecondaryAgent => pair.agent(Side::Second).kill(),
-        Event::Link => {
-            pair.host(Side::First).netns.run(&format!("ip link set {LINK} down"))?;
-        }
-    }
-    Ok(())
-}
-
-/// The frozen primary runs again, and everything still goes on without it.
-fn thaw(pair: &mut Protected, control: &Control<'_>) -> Result<()> {
-    pair.vm(Side::First).process().signal(Signal::CONT)?;
-    let before = control.progress();
-    thread::sleep(THAWED);
-    control.wait_for(GOES_ON, &before, PATIENCE).context("after the frozen primary ran again")
-}
-
-/// What is not as it must be.
-pub fn judge<T>(outcome: &Result<T>, report: &Report, heard: &Heard, sides: &[Side]) -> Vec<String> {
-    let mut wrong = report.broken();
-    wrong.extend(outcome.as_ref().err().map(|error| format!("{error:#}")));
-    if report.lost() > 0 {
-        wrong.push(format!("{} bytes lost", report.lost()));
-    }
-    if heard.sides() != sides {
-        wrong.push(format!(
-            "the client's switch heard {:?}, not {sides:?}: {:?}",
-            heard.sides(),
-            heard.changes
-        ));
-    }
-    if heard.taken_back > 0 {
-        wrong.push(format!(
-            "{} segments say otherwise what was said before: {:?}",
-            heard.taken_back, heard.examples
-        ));
-    }
-    wrong
-}
-
-/// Loses the primary, protects the survivor by a new secondary, and loses the survivor: the same connections live on.
-pub fn run_twice(programs: &Programs, seed: u64, stop: &AtomicBool) -> Result<Outcome> {
-    let mut pair = Protected::start(programs, Options::default(), stop)?;
-    let watch = Watch::start(&pair.pair.topology.client)?;
-    let client = Arc::clone(&pair.pair.topology.client);
-    let chance = Chance(seed);
-    let begun = Instant::now();
-    let (outcome, report) = traffic::run(&client, &traffic::Plan::all(seed), stop, |control| {
-        control.wait_steady(PATIENCE).context("before the event")?;
-        meet(&mut pair, control, Moment::Steady, chance)?;
-        let before = control.progress();
-        happen(&mut pair, Event::PrimaryVm)?;
-        control.wait_for(GOES_ON, &before, PATIENCE).context("after the first takeover")?;
-        pair.protect_survivor(Side::Second, "third", stop)?;
-        let before = control.progress();
-        control.wait_for(GOES_ON, &before, PATIENCE).context("protected again")?;
-        let before = control.progress();
-        pair.vm(Side::Second).process().kill();
-        control.wait_for(GOES_ON, &before, PATIENCE).context("after the second takeover")?;
-        Ok(begun.elapsed())
-    });
-    let heard = watch.finish()?;
-    let wrong = judge(&outcome, &report, &heard, &[Side::First, Side::Second, Side::First]);
-    let seen = if wrong.is_empty() { String::new() } else { report.table() + &pair.logs() };
-    Ok(Outcome::of(wrong, outcome.ok(), &report, seen))
-}
-
-/// Numbers from a seed.
+/// Something that can be run with a seed. An error is one of the set-up; what the run showed is in the outcome.
 #[derive(Debug, Clone, Copy)]
-struct Chance(u64);
+pub enum Run {
+    /// One side is lost once.
+    Case(Case),
+    /// More happens.
+    Story(Story),
+}
 
-impl Chance {
-    /// A time below `limit`; each `which` has its own.
-    fn within(self, which: u64, limit: Duration) -> Duration {
-        let mut bytes = [0; 4];
-        content::fill(self.0, which * 8, &mut bytes);
-        limit.mul_f64(f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX))
+/// Name and run.
+#[derive(Debug, Clone, Copy)]
+pub struct Story {
+    name: &'static str,
+    run: fn(&Programs, u64, &AtomicBool) -> Result<Outcome>,
+}
+
+/// Every story.
+const STORIES: [Story; 3] = [
+    Story { name: "protected-again", run: protected_again },
+    Story { name: "promoted-agent", run: promoted_agent },
+    Story { name: "before-protection", run: before_protection },
+];
+
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Case(case) => case.fmt(f),
+            Self::Story(story) => story.name.fmt(f),
+        }
     }
 }
 
-/// A case by its name, as in `primary-vm:steady`; an error names those there are.
-pub fn named(name: &str) -> Result<Vec<Case>> {
-    let cases: Vec<Case> = Case::all()
-        .into_iter()
-        .filter(|case| case.to_string() == name || case.event.name() == name || case.moment.name() == name)
-        .collect();
-    let all: Vec<String> = Case::all().iter().map(ToString::to_string).collect();
-    ensure!(
-        !cases.is_empty(),
-        "no case {name:?}; there are {TWICE}, {}, and each part of their names",
-        all.join(", ")
-    );
-    Ok(cases)
-}
+impl Run {
+    /// All there are.
+    pub fn all() -> Vec<Self> {
+        Case::all().into_iter().map(Self::Case).chain(STORIES.map(Self::Story)).collect()
+    }
 
-/// The name of [`run_twice`].
-pub const TWICE: &str = "protected-again";
+    /// Those with this name, as in `primary-vm:steady`, or with one of its parts; an error names all.
+    pub fn named(name: &str) -> Result<Vec<Self>> {
+        let all = Self::all();
+        let names: Vec<String> = all.iter().map(ToString::to_string).collect();
+        let is = |run: &Self| run.to_string() == name || run.to_string().split(':').any(|part| part == name);
+        let found: Vec<Self> = all.into_iter().filter(is).collect();
+        ensure!(
+            !found.is_empty(),
+            "no case {name:?}; there are {}, and each part of their names",
+            names.join(", ")
+        );
+        Ok(found)
+    }
+
+    /// Boots a pair and runs it.
+    pub fn run(self, programs: &Programs, seed: u64, stop: &AtomicBool) -> Result<Outcome> {
+        match self {
+            Self::Case(case) => run(programs, case, seed, stop),
+            Self::Story(story) => (story.run)(programs, seed, stop),
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -309,27 +229,10 @@ mod tests {
 
     #[test]
     fn cases_are_found_by_name_or_part() {
-        assert_eq!(Case::all().len(), 18);
-        assert_eq!(named("primary-vm:steady").unwrap().len(), 1);
-        assert_eq!(named("link").unwrap().len(), 3);
-        assert_eq!(named("handshakes").unwrap().len(), 6);
-        assert!(named("nothing").unwrap_err().to_string().contains("secondary-agent:checkpoint"));
-    }
-
-    #[test]
-    fn a_judgement_names_all_that_is_wrong() {
-        let heard = Heard { taken_back: 2, ..Heard::default() };
-        let outcome: Result<()> = Err(anyhow::anyhow!("stuck"));
-        let wrong = judge(&outcome, &Report::default(), &heard, &[Side::First]);
-        assert!(wrong.len() == 3 && wrong[0].contains("stuck"), "{wrong:?}");
-        assert!(judge(&Ok(()), &Report::default(), &Heard::default(), &[]).is_empty());
-    }
-
-    #[test]
-    fn chance_is_made_of_the_seed() {
-        let limit = Duration::from_millis(10);
-        assert_eq!(Chance(1).within(0, limit), Chance(1).within(0, limit));
-        assert_ne!(Chance(1).within(0, limit), Chance(2).within(0, limit));
-        assert!((0..100).all(|seed| Chance(seed).within(1, limit) <= limit));
+        assert_eq!(Case::all().len(), 29);
+        let count = |name| Run::named(name).unwrap().len();
+        assert_eq!((count("primary-vm:steady"), count("link"), count("handshakes")), (1, 3, 6));
+        assert_eq!((count("protected-again"), count("channel")), (1, 1));
+        assert!(Run::named("nothing").unwrap_err().to_string().contains("secondary-agent:checkpoint"));
     }
 }

@@ -57,6 +57,12 @@ impl Journal {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// How often a VM has said so.
+    pub fn count(&self, vm: &str, kind: &EventKind) -> usize {
+        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.iter().filter(|entry| entry.vm == vm && entry.kind == *kind).count()
+    }
+
     /// How often and how long a VM's guest stood still.
     pub fn pauses(&self, vm: &str) -> Vec<Pause> {
         pauses(self.entries().iter().filter(|entry| entry.vm == vm))

@@ -10,8 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
-use colo_user::qmp::{Client, command};
+use anyhow::{Context as _, Result, bail, ensure};
+use colo_user::qmp::{Client, EventKind, command};
 use tokio::runtime::{Builder, Runtime};
 
 use super::{
@@ -35,6 +35,8 @@ const LOG_SHOWN: usize = 60;
 const NOT_IN_COLO: &str = "not in COLO";
 /// How often a state is looked at.
 const LOOK: Duration = Duration::from_millis(20);
+/// The same where it must be seen before a checkpoint is over.
+const CLOSE_LOOK: Duration = Duration::from_micros(200);
 
 /// How the pair is protected.
 #[derive(Debug, Clone)]
@@ -45,6 +47,8 @@ pub struct Options {
     pub delay: Duration,
     /// Both VMs have a disk, which is replicated.
     pub disk: bool,
+    /// The channel between the VMs can be made to stand still.
+    pub stallable: bool,
     /// Arguments for both agents.
     pub both: Vec<String>,
     /// For the primary's.
@@ -58,6 +62,7 @@ impl Default for Options {
             accel: Accel::Tcg,
             delay: Duration::from_secs(3600),
             disk: false,
+            stallable: false,
             both: Vec::new(),
             primary: ["--wait-min", "2000", "--wait-max", "4000"].map(str::to_owned).to_vec(),
         }
@@ -77,8 +82,10 @@ struct Agent {
 pub struct Protected {
     /// The agents, first host's first.
     agents: [Agent; 2],
-    /// Of the VM that was copied and of the one it was copied to.
+    /// Of the VMs, first host's first; none before COLO was entered.
     monitors: Vec<Client>,
+    /// Which VM was copied.
+    primary: Side,
     /// What QEMU has said.
     pub journal: Journal,
     /// VMs and namespaces.
@@ -116,9 +123,17 @@ impl Side {
 impl Protected {
     /// Boots both VMs, starts the agents and enters COLO; all connections are protected when this returns.
     pub fn start(programs: &Programs, options: Options, stop: &AtomicBool) -> Result<Self> {
+        let mut protected = Self::meet(programs, options, stop)?;
+        protected.enter_colo(Side::First)?;
+        protected.wait_for(Side::First, "protection", stop, Status::is_protected)?;
+        Ok(protected)
+    }
+
+    /// Boots both VMs and starts the agents; they have met when this returns, and nothing is protected.
+    pub fn meet(programs: &Programs, options: Options, stop: &AtomicBool) -> Result<Self> {
         let extras = Extras { accel: options.accel, ..Extras::default() };
-        let disk = options.disk;
-        let setup = Setup { primary: extras.clone(), secondary: extras, disk, ..Setup::default() };
+        let Options { disk, stallable, .. } = options;
+        let setup = Setup { primary: extras.clone(), secondary: extras, disk, stallable, ..Setup::default() };
         let pair = Pair::boot_as(programs, &cache(&programs.lab), &setup)?;
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let journal = Journal::default();
@@ -126,17 +141,21 @@ impl Protected {
             Agent::start(&pair, Side::First, Role::Primary, &options)?,
             Agent::start(&pair, Side::Second, Role::Secondary, &options)?,
         ];
-        let mut protected = Self { agents, monitors: Vec::new(), journal, pair, options, runtime };
-        protected.enter(Side::First, stop)?;
+        let protected =
+            Self { agents, monitors: Vec::new(), primary: Side::First, journal, pair, options, runtime };
+        protected.have_met(Side::First, stop)?;
         Ok(protected)
     }
 
-    /// Waits until the agents have met, so that nothing is said between COLO and protection, enters COLO, and waits for
-    /// protection.
-    fn enter(&mut self, primary: Side, stop: &AtomicBool) -> Result<()> {
+    /// Waits until the agents have met, so that nothing is said between COLO and protection.
+    fn have_met(&self, primary: Side, stop: &AtomicBool) -> Result<()> {
+        self.wait_for(primary, "the agents to meet", stop, |status| status.json()["reason"] == NOT_IN_COLO)
+    }
+
+    /// Enters COLO: the QEMUs are in it and run when this returns, whatever the agents make of it.
+    pub fn enter_colo(&mut self, primary: Side) -> Result<()> {
         // A monitor has one client at a time.
         self.monitors.clear();
-        self.wait_for(primary, "the agents to meet", stop, |status| status.json()["reason"] == NOT_IN_COLO)?;
         let (from, to) = (vm(&self.pair, primary), vm(&self.pair, primary.other()));
         let followed = self.runtime.block_on(async {
             let (mut from, _) = Followed::open(from.name(), from).await?;
@@ -144,8 +163,13 @@ impl Protected {
             self.pair.protect(&mut from, &mut to, self.options.delay).await?;
             anyhow::Ok([from, to])
         })?;
-        self.monitors = followed.map(|followed| self.journal.follow(&self.runtime, followed)).into();
-        self.wait_for(primary, "protection", stop, Status::is_protected)
+        let monitors = followed.map(|followed| self.journal.follow(&self.runtime, followed));
+        self.monitors = match (primary, monitors) {
+            (Side::First, monitors) => monitors.into(),
+            (Side::Second, [second, first]) => vec![first, second],
+        };
+        self.primary = primary;
+        Ok(())
     }
 
     /// Waits until the status of a host's agent is as `wanted`.
@@ -188,10 +212,11 @@ impl Protected {
         let lost = side.other();
         self.agents[lost.index()].process.kill();
         self.pair.replace(lost, name)?;
-        self.agents[side.index()].process.stop();
-        self.agents[side.index()] = Agent::start(&self.pair, side, Role::Primary, &self.options)?;
-        self.agents[lost.index()] = Agent::start(&self.pair, lost, Role::Secondary, &self.options)?;
-        self.enter(side, stop)
+        self.restart_agent(side, Role::Primary)?;
+        self.restart_agent(lost, Role::Secondary)?;
+        self.have_met(side, stop)?;
+        self.enter_colo(side)?;
+        self.wait_for(side, "protection", stop, Status::is_protected)
     }
 
     /// The VM on a host.
@@ -207,19 +232,75 @@ impl Protected {
         host(&self.pair, side)
     }
 
+    fn monitor(&self, side: Side) -> Result<&Client> {
+        self.monitors.get(side.index()).context("COLO was not entered")
+    }
+
     /// Has a checkpoint made on the primary, and does not wait for it.
     pub fn checkpoint(&self) -> Result<()> {
-        let monitor = self.monitors.first().context("COLO was entered")?;
-        self.runtime.block_on(monitor.call(command::set_checkpoint_delay(self.options.delay)))?;
+        let delay = command::set_checkpoint_delay(self.options.delay);
+        self.runtime.block_on(self.monitor(self.primary)?.call(delay))?;
+        Ok(())
+    }
+
+    /// As [`Protected::checkpoint`], and returns when a VM says so in it.
+    pub fn checkpoint_until(&mut self, side: Side, said: &EventKind) -> Result<()> {
+        let name = self.vm(side).name();
+        let count = || self.journal.count(name, said);
+        let before = count();
+        self.checkpoint()?;
+        let end = Instant::now() + PATIENCE;
+        while count() == before {
+            ensure!(Instant::now() < end, "{name} does not say {said:?}\n{}", self.logs());
+            thread::sleep(CLOSE_LOOK);
+        }
         Ok(())
     }
 
     /// Stops a guest as an operator would, and continues it after a while.
     pub fn pause(&self, side: Side, time: Duration) -> Result<()> {
-        let monitor = &self.monitors[side.index()];
+        let monitor = self.monitor(side)?;
         self.runtime.block_on(monitor.call(command::stop()))?;
         thread::sleep(time);
         Ok(self.runtime.block_on(monitor.call(command::cont())).map(drop)?)
+    }
+
+    /// Has a QEMU leave COLO, as an operator would.
+    pub fn leave_colo(&self, side: Side) -> Result<()> {
+        Ok(self.runtime.block_on(self.monitor(side)?.call(command::lost_heartbeat())).map(drop)?)
+    }
+
+    /// Whether a guest runs, as its QEMU says.
+    pub fn runs(&self, side: Side) -> Result<bool> {
+        Ok(self.runtime.block_on(self.monitor(side)?.call(command::query_status()))?.running)
+    }
+
+    /// Waits until a guest stands still.
+    pub fn wait_stopped(&self, side: Side, stop: &AtomicBool) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        while self.runs(side)? {
+            ensure!(Instant::now() < end, "the guest on the {side:?} side runs on\n{}", self.logs());
+            ensure!(!stop.load(Ordering::Relaxed), "stopped");
+            thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+
+    /// What an agent does about failover, as its status says.
+    pub fn standing(&self, side: Side) -> Result<String> {
+        Ok(standing(&self.status(side)?).to_owned())
+    }
+
+    /// Waits until an agent does that about failover.
+    pub fn wait_standing(&self, side: Side, wanted: &str, stop: &AtomicBool) -> Result<()> {
+        self.wait_for(side, wanted, stop, |status| standing(status) == wanted)
+    }
+
+    /// Starts an agent anew on a host; the one before it is gone when it begins.
+    pub fn restart_agent(&mut self, side: Side, role: Role) -> Result<()> {
+        self.agents[side.index()].process.stop();
+        self.agents[side.index()] = Agent::start(&self.pair, side, role, &self.options)?;
+        Ok(())
     }
 
     /// The end of all logs, and what QEMU has said.
@@ -273,6 +354,10 @@ impl Agent {
         let process = Tethered::start(&pair.programs, netns, &pair.programs.colo, &arguments, &log, false)?;
         Ok(Self { process, control, role })
     }
+}
+
+fn standing(status: &Status) -> &str {
+    status.json()["failover"]["standing"].as_str().unwrap_or("?")
 }
 
 fn host(pair: &Pair, side: Side) -> &Host {

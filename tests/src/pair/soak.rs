@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Result, ensure};
 
 use super::{
-    failover::{self, Outcome, TWICE},
+    failover::{Outcome, Run},
     protected::{Options, Protected},
     watch::Side,
 };
@@ -20,32 +20,67 @@ use crate::lab::{
     topology::SERVER_V4,
 };
 
-/// Runs each case `runs` times with seeds from `seed` on, and prints a table.
-pub fn failover(programs: &Programs, runs: u64, case: Option<&str>, seed: u64) -> Result<ExitCode> {
+/// Runs each case `runs` times with seeds from `seed` on, and prints a table. What fails is said, and the next run begins.
+pub fn failover(programs: &Programs, runs: u64, only: Option<&str>, seed: u64) -> Result<ExitCode> {
     stop::on_signals()?;
-    let twice = case.is_none_or(|case| case == TWICE);
-    let cases = match case {
-        None => failover::Case::all(),
-        Some(TWICE) => Vec::new(),
-        Some(name) => failover::named(name)?,
-    };
+    let cases = only.map_or_else(|| Ok(Run::all()), Run::named)?;
     let mut rows = Vec::new();
     for case in cases {
-        rows.push(Row::run(&case.to_string(), runs, seed, |seed| {
-            failover::run(programs, case, seed, &STOP)
-        })?);
-    }
-    if twice {
-        rows.push(Row::run(TWICE, runs, seed, |seed| failover::run_twice(programs, seed, &STOP))?);
+        let mut row = Row { name: case.to_string(), ..Row::default() };
+        for seed in seed..seed + runs {
+            if stop::wanted() {
+                break;
+            }
+            let begun = Instant::now();
+            let outcome = match case.run(programs, seed, &STOP) {
+                Err(_) if stop::wanted() => break,
+                Err(error) => Outcome { wrong: vec![format!("the set-up: {error:#}")], ..Outcome::default() },
+                Ok(outcome) => outcome,
+            };
+            say!("{}", line(&row.name, seed, &outcome, begun.elapsed()));
+            row.add(seed, outcome);
+        }
+        rows.push(row);
     }
     say!("\n{}", table(&rows));
+    let failures: Vec<String> = rows.iter().flat_map(Row::failures).collect();
+    if !failures.is_empty() {
+        say!("{} failed:\n{}", failures.len(), failures.join("\n"));
+    }
     Ok(if stop::wanted() {
         ExitCode::from(stop::STOPPED)
-    } else if rows.iter().all(|row| row.failed.is_empty()) {
+    } else if failures.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
+}
+
+fn millis(time: Option<Duration>) -> String {
+    time.map_or_else(|| "-".to_owned(), |time| format!("{:.0}", time.as_secs_f64() * 1e3))
+}
+
+/// What one run came to, and all that is seen of one that failed.
+fn line(name: &str, seed: u64, outcome: &Outcome, took: Duration) -> String {
+    let well = if outcome.wrong.is_empty() { "ok" } else { "FAILED" };
+    let mut text = format!(
+        "{name} seed {seed}: {well}, first answer after {} ms, all went on after {} ms, {} bytes lost, {} segments taken back \
+         ({:.0} s)",
+        millis(outcome.answered),
+        millis(outcome.went_on),
+        outcome.lost,
+        outcome.taken_back,
+        took.as_secs_f64()
+    );
+    let gaps: Vec<String> =
+        outcome.gaps.iter().map(|(kind, gap)| format!("{} {}", kind.name(), millis(Some(*gap)))).collect();
+    if !gaps.is_empty() {
+        text += &format!("\n  longest gaps, ms: {}", gaps.join(", "));
+    }
+    if !outcome.wrong.is_empty() {
+        text += &format!("\n  {}\n{}", outcome.wrong.join("\n  "), outcome.seen);
+    }
+    text
 }
 
 /// What the runs of one case came to.
@@ -53,67 +88,56 @@ pub fn failover(programs: &Programs, runs: u64, case: Option<&str>, seed: u64) -
 struct Row {
     name: String,
     runs: usize,
-    /// Seeds of the runs in which something was wrong.
-    failed: Vec<u64>,
-    /// Longest gaps, one for each run.
+    /// Seed and first fault of the runs in which something was wrong.
+    failed: Vec<(u64, String)>,
+    /// One for each run that has one.
+    answered: Vec<Duration>,
     gaps: Vec<Duration>,
     lost: u64,
+    taken_back: u64,
 }
 
 impl Row {
-    fn run(name: &str, runs: u64, seed: u64, mut run: impl FnMut(u64) -> Result<Outcome>) -> Result<Self> {
-        let mut row = Self { name: name.to_owned(), ..Self::default() };
-        for seed in seed..seed + runs {
-            if stop::wanted() {
-                break;
-            }
-            let begun = Instant::now();
-            let outcome = match run(seed) {
-                Err(_) if stop::wanted() => break,
-                outcome => outcome?,
-            };
-            let well = if outcome.wrong.is_empty() { "ok" } else { "FAILED" };
-            let went_on = outcome.went_on.map_or_else(|| "-".to_owned(), |time| format!("{time:.0?}"));
-            say!(
-                "{name} seed {seed}: {well}, went on after {went_on}, longest gap {:.0?} ({}), {} bytes lost ({:.0?})",
-                outcome.longest,
-                outcome.slowest,
-                outcome.lost,
-                begun.elapsed()
-            );
-            row.runs += 1;
-            row.gaps.push(outcome.longest);
-            row.lost += outcome.lost;
-            if !outcome.wrong.is_empty() {
-                row.failed.push(seed);
-                say!("  {}\n{}", outcome.wrong.join("\n  "), outcome.seen);
-            }
-        }
-        row.gaps.sort_unstable();
-        Ok(row)
+    fn add(&mut self, seed: u64, outcome: Outcome) {
+        self.runs += 1;
+        self.answered.extend(outcome.answered);
+        self.gaps.push(outcome.longest);
+        self.lost += outcome.lost;
+        self.taken_back += outcome.taken_back;
+        let fault = outcome.wrong.into_iter().next();
+        self.failed.extend(fault.map(|fault| (seed, fault)));
+    }
+
+    /// A line for each run that failed, with what repeats it.
+    fn failures(&self) -> impl Iterator<Item = String> {
+        self.failed.iter().map(|(seed, fault)| {
+            let fault = fault.lines().next().unwrap_or_default();
+            format!("  --only {} --seed {seed} --runs 1: {fault}", self.name)
+        })
     }
 }
 
 fn table(rows: &[Row]) -> String {
-    let mut text = format!(
-        "{:<28} {:>4} {:>4} {:>13} {:>12} {:>10}  failed seeds\n",
-        "case", "runs", "ok", "median gap ms", "worst gap ms", "bytes lost"
-    );
-    for row in rows {
-        let millis = |gap: Option<&Duration>| gap.map_or(0.0, |gap| gap.as_secs_f64() * 1e3);
-        let seeds: Vec<String> = row.failed.iter().map(u64::to_string).collect();
-        text += &format!(
-            "{:<28} {:>4} {:>4} {:>13.0} {:>12.0} {:>10}  {}\n",
-            row.name,
-            row.runs,
-            row.runs - row.failed.len(),
-            millis(row.gaps.get(row.gaps.len() / 2)),
-            millis(row.gaps.last()),
-            row.lost,
-            seeds.join(" ")
-        );
+    let head = ["case", "runs", "ok", "answer ms", "worst", "gap ms", "worst", "bytes lost", "taken back"];
+    let mut text = row(head.map(str::to_owned));
+    for Row { name, runs, failed, answered, gaps, lost, taken_back } in rows {
+        let sorted = |times: &[Duration]| {
+            let mut times = times.to_vec();
+            times.sort_unstable();
+            [times.get(times.len() / 2).copied(), times.last().copied()].map(millis)
+        };
+        let ([answer, worst_answer], [gap, worst_gap]) = (sorted(answered), sorted(gaps));
+        let (ok, runs) = ((runs - failed.len()).to_string(), runs.to_string());
+        let (lost, back) = (lost.to_string(), taken_back.to_string());
+        text += &row([name.clone(), runs, ok, answer, worst_answer, gap, worst_gap, lost, back]);
     }
     text
+}
+
+fn row([name, runs, ok, answer, worst_answer, gap, worst_gap, lost, back]: [String; 9]) -> String {
+    format!(
+        "{name:<28} {runs:>4} {ok:>4} {answer:>9} {worst_answer:>6} {gap:>6} {worst_gap:>6} {lost:>10} {back:>10}\n"
+    )
 }
 
 /// Bytes of each short connection's answer.
@@ -164,25 +188,35 @@ pub fn short(programs: &Programs, connections: u64) -> Result<ExitCode> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lab::traffic::Kind;
 
     #[test]
     fn a_row_counts_what_failed_by_seed() {
-        let outcome = |seed: u64| Outcome {
-            wrong: if seed == 8 { vec!["wrong".into()] } else { Vec::new() },
-            longest: Duration::from_millis(seed),
-            slowest: String::new(),
-            went_on: None,
-            lost: 0,
-            seen: String::new(),
-        };
-        let row = Row::run("case", 3, 7, |seed| Ok(outcome(seed))).unwrap();
-        assert_eq!((row.runs, row.failed.as_slice()), (3, &[8][..]));
+        let mut row = Row { name: "case".into(), ..Row::default() };
+        for seed in 7..10 {
+            let wrong = if seed == 8 { vec!["wrong".into(), "and more".into()] } else { Vec::new() };
+            let answered = (seed != 8).then_some(Duration::from_millis(seed * 10));
+            row.add(
+                seed,
+                Outcome { wrong, answered, longest: Duration::from_millis(seed), ..Outcome::default() },
+            );
+        }
+        assert_eq!(row.failures().collect::<Vec<_>>(), ["  --only case --seed 8 --runs 1: wrong"]);
         let table = table(&[row]);
-        assert!(
-            table.ends_with(
-                "case                            3    2             8            9          0  8\n"
-            ),
-            "{table}"
+        let last =
+            "case                            3    2        90     90      8      9          0          0\n";
+        assert!(table.ends_with(last), "{table}");
+    }
+
+    #[test]
+    fn a_line_says_what_each_kind_waited() {
+        let gaps = [(Kind::Lines, Duration::from_millis(12)), (Kind::Short, Duration::from_millis(3))].into();
+        let wrong = vec!["broken".to_owned()];
+        let outcome = Outcome { gaps, wrong, lost: 5, seen: "logs".into(), ..Outcome::default() };
+        assert_eq!(
+            line("case", 1, &outcome, Duration::from_secs(2)),
+            "case seed 1: FAILED, first answer after - ms, all went on after - ms, 5 bytes lost, 0 segments taken back (2 s)\n  \
+             longest gaps, ms: request/response 12, short connections 3\n  broken\nlogs"
         );
     }
 }

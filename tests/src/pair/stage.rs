@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use tokio::{task::spawn_blocking, time::timeout};
 
 use super::{
+    channel::Channel,
     disk,
     ours::Running,
     vm::{Extras, Parts, Vm},
@@ -42,6 +43,8 @@ pub struct Setup {
     pub apart: bool,
     /// Both have a disk, which is replicated ([`disk`]).
     pub disk: bool,
+    /// What the VMs say to each other can be made to stand still ([`Pair::stall`]).
+    pub stallable: bool,
 }
 
 impl Setup {
@@ -73,6 +76,7 @@ pub struct Pair {
     parts: Parts,
     setup: Setup,
     uri: String,
+    channel: Option<Channel>,
     directory: TempDir,
     _alone: MutexGuard<'static, ()>,
 }
@@ -93,7 +97,8 @@ impl Pair {
         let parts = Parts::new(cache, &programs.lab.with_file_name("colo-guest"), directory.path())?;
         let topology = Topology::new(Wires::Vm)?;
         // A stream through the file system has no delayed acknowledgements, which cost 40 ms a checkpoint.
-        let uri = format!("unix:{}", directory.path().join("migration").display());
+        let place = directory.path().join("migration");
+        let uri = format!("unix:{}", place.display());
         let (hosts, incoming) = (&topology, (!setup.apart).then_some(uri.as_str()));
         let extras = |side, name, waits| setup.extras(directory.path(), side, name, waits);
         let own = extras(Side::First, "primary", false)?;
@@ -104,8 +109,22 @@ impl Pair {
         if setup.apart {
             secondary.ready()?;
         }
+        let near = directory.path().join("channel");
+        let channel = setup.stallable.then(|| Channel::new(&near, &place)).transpose()?;
+        let uri = if channel.is_some() { format!("unix:{}", near.display()) } else { uri };
         let (programs, setup) = (programs.clone(), setup.clone());
-        Ok(Self { primary, secondary, topology, programs, parts, setup, uri, directory, _alone: alone })
+        Ok(Self {
+            primary,
+            secondary,
+            topology,
+            programs,
+            parts,
+            setup,
+            uri,
+            channel,
+            directory,
+            _alone: alone,
+        })
     }
 
     /// Puts a VM that waits for a state where one was lost; the next [`Pair::protect`] copies to it. `name` has not been used
@@ -127,6 +146,12 @@ impl Pair {
             Side::First => self.primary = vm,
             Side::Second => self.secondary = vm,
         }
+        Ok(())
+    }
+
+    /// From now on nothing comes through between the VMs, and both live.
+    pub fn stall(&self) -> Result<()> {
+        self.channel.as_ref().context("this pair's channel is not one that stands still")?.stall();
         Ok(())
     }
 

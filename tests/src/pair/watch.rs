@@ -1,12 +1,13 @@
 //! The witness on the client's switch: what the guest's address said on which uplink, in one order.
 //!
 //! One packet socket hears both of the switch's ports, so that frames of either side stand in the order in which the
-//! switch got them. Two things are proved by what it has heard:
+//! switch got them. Three things are shown by what it has heard:
 //!
 //! - *Never two sides on the wire*: in the order of the wire, one side's frames end before the other's begin. Each change of
 //!   side is listed; a pair that was never taken over has none, and a takeover makes one.
 //! - *Nothing is taken back*: of every TCP segment the first bytes are kept by their place in the stream, and no later
 //!   segment says another byte for the same place.
+//! - *In order*: no segment leaves before all bytes that precede it.
 //!
 //! The kernel's filter passes only frames of the guest's address and their first [`SNAP`] bytes. Frames that the socket
 //! had no room for would prove nothing: they are an error.
@@ -36,7 +37,7 @@ use crate::{
 
 mod said;
 
-use said::Said;
+use said::{Fault, Said};
 
 /// Bytes kept of a frame: all headers, and what is said first.
 const SNAP: usize = 160;
@@ -78,7 +79,9 @@ pub struct Heard {
     pub frames: u64,
     /// Segments that said for a place in a stream what had been said otherwise before.
     pub taken_back: u64,
-    /// The first of them.
+    /// Segments that left before bytes that precede them had: frames of the guest's own order that were overtaken, or lost.
+    pub overtaken: u64,
+    /// The first of both.
     pub examples: Vec<String>,
 }
 
@@ -150,10 +153,13 @@ fn listen(socket: &OwnedFd, first: u32, stop: &AtomicBool) -> Result<Heard> {
             heard.changes.push(Change { to: side, last: last.map(|(_, at)| at), first: now });
         }
         last = Some((side, now));
-        if let Err(contradiction) = remember(&mut said, &buffer[..length]) {
-            heard.taken_back += 1;
+        if let Some((flow, fault)) = remember(&mut said, &buffer[..length]) {
+            match fault {
+                Fault::TakenBack(_) => heard.taken_back += 1,
+                Fault::Overtaken(_) => heard.overtaken += 1,
+            }
             if heard.examples.len() < KEPT {
-                heard.examples.push(contradiction);
+                heard.examples.push(example(flow, fault));
             }
         }
     }
@@ -165,14 +171,19 @@ fn listen(socket: &OwnedFd, first: u32, stop: &AtomicBool) -> Result<Heard> {
 /// A connection, as the guest's segments name it: guest, its port, client, its port.
 type Flow = (IpAddr, u16, IpAddr, u16);
 
-/// Keeps what a segment says, if it is one. The error says where it contradicts an earlier one.
-fn remember(said: &mut HashMap<Flow, Said>, frame: &[u8]) -> Result<(), String> {
-    let Some(segment) = said::Segment::read(frame) else { return Ok(()) };
-    let stream = said.entry(segment.flow).or_default();
-    stream.say(&segment).map_err(|place| {
-        let (guest, port, client, client_port) = segment.flow;
-        format!("{guest} port {port} to {client} port {client_port} says another byte at {place}")
-    })
+/// Keeps what a segment says, if it is one, and says what is wrong about it.
+fn remember(said: &mut HashMap<Flow, Said>, frame: &[u8]) -> Option<(Flow, Fault)> {
+    let segment = said::Segment::read(frame)?;
+    let fault = said.entry(segment.flow).or_default().say(&segment).err()?;
+    Some((segment.flow, fault))
+}
+
+fn example((guest, port, client, client_port): Flow, fault: Fault) -> String {
+    let what = match fault {
+        Fault::TakenBack(place) => format!("says another byte at {place}"),
+        Fault::Overtaken(bytes) => format!("leaves {bytes} bytes ahead"),
+    };
+    format!("{guest} port {port} to {client} port {client_port} {what}")
 }
 
 fn open(first: u32, second: u32) -> io::Result<OwnedFd> {

@@ -20,7 +20,10 @@ pub(super) struct Segment<'a> {
     pub(super) flow: Flow,
     sequence: u32,
     syn: bool,
+    fin: bool,
     data: &'a [u8],
+    /// Bytes of data that the whole segment has.
+    length: usize,
 }
 
 impl<'a> Segment<'a> {
@@ -47,14 +50,26 @@ impl<'a> Segment<'a> {
         let tcp = ip.get(header..)?;
         let begin = usize::from(*tcp.get(12)? >> 4) * 4;
         // Padding is no data, and neither is what was cut off.
-        let end = total.checked_sub(header)?.min(tcp.len());
+        let whole = total.checked_sub(header)?;
+        let end = whole.min(tcp.len());
         Some(Self {
             flow: (source, be16(tcp, 0)?, to, be16(tcp, 2)?),
             sequence: u32::from_be_bytes(tcp.get(4..8)?.try_into().ok()?),
             syn: *tcp.get(13)? & 0x02 != 0,
+            fin: *tcp.get(13)? & 0x01 != 0,
+            length: whole.checked_sub(begin)?,
             data: tcp.get(begin..end).unwrap_or_default(),
         })
     }
+}
+
+/// What is wrong about a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It says another byte than was said before at this place.
+    TakenBack(i64),
+    /// So many bytes before it have not been said yet.
+    Overtaken(i64),
 }
 
 /// One connection.
@@ -65,11 +80,13 @@ pub(super) struct Said {
     segments: BTreeMap<i64, Vec<u8>>,
     /// The highest place so far: numbers wrap.
     highest: i64,
+    /// The place behind all that was said.
+    end: Option<i64>,
 }
 
 impl Said {
-    /// Takes a segment; the error is the first place where it says another byte than was said before.
-    pub(super) fn say(&mut self, segment: &Segment<'_>) -> Result<(), i64> {
+    /// Takes a segment; the error is what is wrong about it.
+    pub(super) fn say(&mut self, segment: &Segment<'_>) -> Result<(), Fault> {
         if segment.syn && self.initial != Some(segment.sequence) {
             *self = Self { initial: Some(segment.sequence), ..Self::default() };
         }
@@ -77,9 +94,22 @@ impl Said {
         let nearest = initial.wrapping_add(self.highest as u32);
         let place = self.highest + i64::from(segment.sequence.wrapping_sub(nearest).cast_signed());
         self.highest = self.highest.max(place);
-        let data = &segment.data[..segment.data.len().min(KEPT)];
-        if data.is_empty() {
+        self.contradicts(place + i64::from(segment.syn), segment.data)
+            .map_or(Ok(()), |at| Err(Fault::TakenBack(at)))?;
+        let length = segment.length as i64 + i64::from(segment.syn) + i64::from(segment.fin);
+        if length == 0 {
             return Ok(());
+        }
+        let before = *self.end.get_or_insert(place);
+        self.end = Some(before.max(place + length));
+        if place > before { Err(Fault::Overtaken(place - before)) } else { Ok(()) }
+    }
+
+    /// Keeps what is said; the first place where another byte was said before.
+    fn contradicts(&mut self, place: i64, data: &[u8]) -> Option<i64> {
+        let data = &data[..data.len().min(KEPT)];
+        if data.is_empty() {
+            return None;
         }
         let end = place + data.len() as i64;
         let kept = KEPT as i64;
@@ -87,7 +117,7 @@ impl Said {
             let (from, to) = (place.max(other), end.min(other + before.len() as i64));
             for at in from..to {
                 if data[(at - place) as usize] != before[(at - other) as usize] {
-                    return Err(at);
+                    return Some(at);
                 }
             }
         }
@@ -98,6 +128,6 @@ impl Said {
         if self.segments.len() > SEGMENTS {
             self.segments.pop_first();
         }
-        Ok(())
+        None
     }
 }
