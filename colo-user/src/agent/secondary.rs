@@ -7,6 +7,7 @@
 //! be injected has come, since a cut may come before, and kept for a while after that: a secondary that follows its QEMU
 //! ([`loading`]) injects again what a loaded state lacks.
 
+mod counters;
 mod loading;
 mod unreleased;
 
@@ -19,6 +20,7 @@ use crate::link::buffer::Outbox;
 use crate::link::frame::{AskReason, ByeReason, Message};
 use crate::mono::Mono;
 use crate::translate::{Base, Direction, Event, Limits, Outcome, Translator};
+use counters::Own;
 use loading::{Given, Loading};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -60,27 +62,6 @@ enum Session {
 struct Input {
     index: u64,
     frame: Vec<u8>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Own {
-    output_unsure: u64,
-    input_again: u64,
-    input_unread: u64,
-    input_forgotten: u64,
-    input_cuts_inexact: u64,
-    output_sent: u64,
-    output_not_sent: u64,
-    input_received: u64,
-    input_injected: u64,
-    input_stale: u64,
-    input_overflow: u64,
-    input_untranslatable: u64,
-    input_never: u64,
-    learned_received: u64,
-    sessions: u64,
-    sessions_lost: u64,
-    cuts: u64,
 }
 
 /// See the module.
@@ -570,35 +551,6 @@ impl Secondary {
             Session::Syncing { beat, .. } | Session::InSync(beat) => Some(beat.next_deadline()),
         };
         beat.into_iter().chain(self.translator.next_deadline()).min()
-    }
-
-    /// All counters of the agent and its translator.
-    pub fn counters(&self) -> impl Iterator<Item = (String, u64)> + '_ {
-        let own = &self.own;
-        let named = [
-            ("output_unsure", own.output_unsure),
-            ("input_again", own.input_again),
-            ("input_unread", own.input_unread),
-            ("input_forgotten", own.input_forgotten),
-            ("input_cuts_inexact", own.input_cuts_inexact),
-            ("output_forgotten", self.unreleased.forgotten()),
-            ("clients_forgotten", self.unreleased.clients_forgotten()),
-            ("output_sent", own.output_sent),
-            ("output_not_sent", own.output_not_sent),
-            ("input_received", own.input_received),
-            ("input_injected", own.input_injected),
-            ("input_stale", own.input_stale),
-            ("input_overflow", own.input_overflow),
-            ("input_untranslatable", own.input_untranslatable),
-            ("input_never", own.input_never),
-            ("input_waiting", self.waiting() as u64),
-            ("learned_received", own.learned_received),
-            ("sessions", own.sessions),
-            ("sessions_lost", own.sessions_lost),
-            ("cuts", own.cuts),
-            ("flows", self.translator.flows() as u64),
-        ];
-        named.into_iter().chain(self.translator.counters().named()).map(|(name, n)| (name.to_owned(), n))
     }
 }
 
