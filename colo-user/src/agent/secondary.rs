@@ -163,7 +163,6 @@ impl Secondary {
     /// A connection whose hellos are done.
     pub fn connected(&mut self, now: Mono) {
         self.own.sessions += 1;
-        self.heard = now;
         self.unreleased.session();
         if let Some(loading) = &mut self.loading {
             // Numbered by another session, maybe by another agent; the next state has it or the primary sends it again.
@@ -226,11 +225,15 @@ impl Secondary {
         outbox: &mut Outbox,
         effects: &mut Vec<Effect>,
     ) -> Result<(), Violation> {
+        // No primary relies on what it is told before it has begun a session.
+        let begun = !matches!(self.session, Session::Syncing { begun: false, .. });
         let (Session::Syncing { beat, .. } | Session::InSync(beat)) = &mut self.session else {
             return Ok(());
         };
         beat.alive(now);
-        self.heard = now;
+        if begun || matches!(message, Message::Session { .. }) {
+            self.heard = now;
+        }
         match message {
             Message::Input { epoch, index, frame } => {
                 beat.frames += 1;
@@ -253,7 +256,7 @@ impl Secondary {
                 if let Session::Syncing { begun, .. } = &mut self.session {
                     *begun = true;
                 }
-                self.begin(*epoch);
+                self.begin(now, *epoch);
                 self.answer_session(outbox);
             }
             Message::Cut(epoch) => {
@@ -288,7 +291,8 @@ impl Secondary {
 
     /// A session begins. Without a QEMU that is followed, input of the last one that is still withheld by a cut has no known
     /// side any more: dropped, and told as lost.
-    fn begin(&mut self, epoch: Epoch) {
+    fn begin(&mut self, now: Mono, epoch: Epoch) {
+        self.void_loads(now);
         if let Some(loading) = &mut self.loading {
             loading.begin();
         } else if self.queue.front().is_some_and(|input| self.epochs.input(input.index) == Verdict::Withhold)

@@ -11,6 +11,9 @@
 //! A RESUME of which nobody knows whether it loaded waits for either the input cut or a heartbeat of the primary that
 //! answers one sent after it: had there been a checkpoint, its cut would have come before.
 //!
+//! A load of which no cut will be known any more (the link was lost, or nobody counts with this side) changes what the guest is
+//! all the same: its translation is the loaded state's, and what it said before is of a state that is gone.
+//!
 //! What was given to the guest since the last cut is remembered, in the order it was given, at most [`QUEUE_FRAMES`] and
 //! [`QUEUE_BYTES`]: from k on the loaded state lacks it. What lies unread in the guest's interface stays there and is not
 //! given twice, unless it was translated by numbers that the state does not know.
@@ -84,6 +87,8 @@ pub(super) struct Loading {
     bases: Vec<Base>,
     /// Those of the state that was loaded last.
     last_bases: Vec<Base>,
+    /// Before the last load of which no cut is known: what was said before it counts for nothing.
+    gone: Option<Silence>,
     given: VecDeque<(Input, Given)>,
     given_bytes: usize,
     /// Frames that lay unread in the guest's interface at the last STOP.
@@ -117,13 +122,6 @@ impl Loading {
         self.confirmed && !self.loads.iter().skip(self.cuts.len()).any(Load::likely)
     }
 
-    /// What was loaded and cut so far is void.
-    fn forget_cuts(&mut self) {
-        self.confirmed = self.confirmed();
-        self.loads.clear();
-        self.cuts.clear();
-    }
-
     pub fn disconnected(&mut self) {
         self.given.clear();
         (self.given_bytes, self.unread, self.forgotten) = (0, 0, 0);
@@ -136,7 +134,6 @@ impl Loading {
     /// A session begins: what was counted in the last one is void.
     pub fn begin(&mut self) {
         (self.counts, self.covered, self.answer_due) = (false, false, true);
-        self.forget_cuts();
         self.bases.clear();
     }
 
@@ -185,6 +182,9 @@ impl Secondary {
         if !loading.placed {
             return Place::Drop;
         }
+        if loading.gone.is_some_and(|gone| gone.side(stamp) != Side::After) {
+            return Place::Drop;
+        }
         match loading.loads.front().map(|load| load.silence.side(stamp)) {
             None | Some(Side::Before) => Place::Now,
             Some(Side::After) => Place::Wait,
@@ -205,12 +205,12 @@ impl Secondary {
             Told::Placed { stopped, missed, .. } => {
                 (loading.placed, loading.stopped) = (true, stopped);
                 if missed {
-                    self.doubt();
+                    self.doubt(now);
                 }
             }
             Told::Unheard => {
                 loading.placed = false;
-                self.doubt();
+                self.doubt(now);
             }
             Told::Stopped => {
                 loading.stopped = true;
@@ -220,7 +220,7 @@ impl Secondary {
                 // The next load would be taken for one that may have been none.
                 if loading.loads.back().is_some_and(|load| load.doubtful.is_some()) && loading.cuts.is_empty()
                 {
-                    self.doubt();
+                    self.doubt(now);
                 }
             }
             Told::Ran(silence) => self.loaded(now, Load { silence, doubtful: None, paused: false }),
@@ -247,32 +247,49 @@ impl Secondary {
         // One that was cut before the link was lost counts still.
         if loading.counts || loading.loads.len() < loading.cuts.len() {
             loading.loads.push_back(load);
-        } else if load.doubtful.is_none() {
-            self.load_uncut(now);
-        } else {
-            loading.confirmed &= !load.likely();
+        } else if load.likely() {
+            self.load_uncut(now, load.silence);
         }
     }
 
     /// A state was loaded whose cut is not known and will not be: its translation is that of the last one. What the client
     /// was told to be owned is part of it, for nothing leaves the primary before this side has answered the cut.
-    fn load_uncut(&mut self, now: Mono) {
+    fn load_uncut(&mut self, now: Mono, silence: Silence) {
         let Some(loading) = &mut self.loading else { return };
         loading.confirmed = false;
+        loading.gone = Some(silence);
         loading.disconnected();
         let bases = loading.last_bases.clone();
         self.forget_translation(now, bases);
         self.unreleased.clear();
     }
 
+    /// The loads so far will not be settled. What was loaded is what the guest is all the same.
+    pub(super) fn void_loads(&mut self, now: Mono) {
+        let Some(loading) = &mut self.loading else { return };
+        let confirmed = loading.confirmed();
+        let loads = std::mem::take(&mut loading.loads);
+        let cuts = std::mem::take(&mut loading.cuts);
+        if let Some(last) = loads.iter().rev().find(|load| load.likely()) {
+            // The primary may have died before it could say what the last state brings along.
+            if let Some(cut) = cuts.into_iter().take(loads.len()).last() {
+                loading.last_bases = cut.bases;
+            }
+            self.load_uncut(now, last.silence);
+        }
+        if let Some(loading) = &mut self.loading {
+            loading.confirmed = confirmed;
+        }
+    }
+
     /// A checkpoint may have been missed: both sides have to count anew.
-    fn doubt(&mut self) {
+    fn doubt(&mut self, now: Mono) {
         let Some(loading) = &mut self.loading else { return };
         if loading.counts {
             self.asks.push(AskReason::EpochsInDoubt);
         }
         (loading.counts, loading.covered) = (false, false);
-        loading.forget_cuts();
+        self.void_loads(now);
     }
 
     /// Answers the primary's session once the guest stands in no checkpoint.
@@ -388,15 +405,7 @@ impl Secondary {
         self.lost(Reason::PeerLost, effects);
         let Some(loading) = &mut self.loading else { return };
         loading.alone = true;
-        let loaded = loading.loads.iter().any(Load::likely);
-        let cut = loading.cuts.pop_front();
-        loading.loads.clear();
-        loading.cuts.clear();
-        if loaded {
-            // The primary may have died before it could say what the state brings along.
-            loading.last_bases = cut.map_or_else(|| std::mem::take(&mut loading.last_bases), |cut| cut.bases);
-            self.load_uncut(now);
-        }
+        self.void_loads(now);
         self.translator.take_over(now);
         self.unreleased.take_over();
     }

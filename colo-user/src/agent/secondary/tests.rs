@@ -1,4 +1,5 @@
 use super::*;
+use crate::failover::Parting;
 use crate::link::buffer::tests::said;
 use crate::link::frame::Heartbeat;
 use crate::vm::Told;
@@ -8,8 +9,8 @@ const LIMIT: Duration = Duration::from_secs(5);
 pub(super) struct Rig {
     pub core: Secondary,
     pub now: Mono,
-    outbox: Outbox,
-    effects: Vec<Effect>,
+    pub outbox: Outbox,
+    pub effects: Vec<Effect>,
     pub guest: Vec<Vec<u8>>,
 }
 
@@ -165,4 +166,15 @@ fn a_silent_primary_is_lost_and_output_is_no_longer_sent() {
     assert_eq!(rig.effects, [Effect::CloseLink(None)]);
     rig.core.captured(rig.now, &mut [9; 60], None);
     assert_eq!(rig.count("output_not_sent"), 1);
+}
+
+#[test]
+fn a_primary_that_begins_no_session_does_not_count_as_heard() {
+    let mut rig = Rig::in_sync();
+    rig.core.lost(Reason::PeerLost, &mut rig.effects);
+    let (_, heard) = rig.core.take_loss().unwrap();
+    rig.now = rig.now + Duration::from_secs(60);
+    rig.core.connected(rig.now);
+    rig.hear(&Message::Bye { reason: ByeReason::Exit, text: "not now" }).unwrap();
+    assert_eq!(rig.core.take_loss(), Some((Loss::Bye(Parting::Left), heard)));
 }

@@ -225,3 +225,47 @@ fn a_cut_that_came_before_the_link_was_lost_counts_for_its_load() {
     assert!(rig.core.confirmed());
     assert_eq!(rig.core.epoch(), Epoch(7));
 }
+
+/// A guest has said something in a state that is then loaded over; nobody knows its cut, nor whether it was a load.
+fn loaded_over(told: Told) -> Rig {
+    let mut rig = in_colo();
+    rig.core.captured(rig.now, &mut [9; 60], Some(&mut rig.outbox));
+    rig.told(Told::Stopped, 0);
+    rig.told(told, 0);
+    rig
+}
+
+fn said_after_takeover(mut rig: Rig) -> Option<Vec<u8>> {
+    rig.core.take_over(rig.now, &mut rig.effects);
+    rig.core.next_unreleased()
+}
+
+#[test]
+fn what_a_guest_said_before_a_load_is_not_said_after_a_takeover() {
+    let doubtful = |paused| Told::Doubtful { silence: silence(), paused };
+    for (told, again) in [(Told::Ran(silence()), false), (doubtful(false), false), (doubtful(true), true)] {
+        let mut rig = loaded_over(told);
+        rig.core.lost(Reason::PeerSilent, &mut rig.effects);
+        // The failover's own.
+        rig.told(Told::Stopped, 0);
+        rig.told(Told::TookOver, 0);
+        assert_eq!(said_after_takeover(rig).is_some(), again, "{told:?}");
+    }
+}
+
+#[test]
+fn a_session_that_begins_anew_does_not_undo_a_load() {
+    let mut rig = loaded_over(Told::Ran(silence()));
+    let lease = Duration::from_secs(5);
+    rig.hear(&Message::Session { epoch: Epoch(9), term: 1, lease }).unwrap();
+    assert_eq!(said_after_takeover(rig), None);
+}
+
+#[test]
+fn an_agent_that_finds_a_load_late_does_not_take_what_was_said_before_for_said_after() {
+    let mut rig = in_colo();
+    rig.core.lost(Reason::PeerLost, &mut rig.effects);
+    rig.told(Told::Stopped, 0);
+    rig.told(Told::Ran(silence()), 0);
+    assert_eq!([99, 111].map(|ms| rig.core.place(at(ms))), [Place::Drop, Place::Now]);
+}
