@@ -8,6 +8,7 @@
 //! | [`eye`], [`vm`], [`colo`] | an agent's eye on its QEMU, a QEMU, and two of them in COLO with their order of events |
 //! | [`guest`], [`client`] | a server of which two replicas differ now and then, and who remembers what it said |
 //! | [`network`], [`switch`], [`judge`] | the link (TCP), the client's switch that knows who spoke, the judge |
+//! | [`operator`] | gives a survivor a new secondary |
 //! | [`fault`], [`world`], [`schedule`] | what goes wrong, the queue of events, one schedule from its seed to its verdict |
 //!
 //! Checked at every step, and at the end:
@@ -32,6 +33,7 @@ mod harm;
 mod host;
 mod judge;
 mod network;
+mod operator;
 mod primary;
 mod random;
 mod schedule;

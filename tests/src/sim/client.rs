@@ -50,7 +50,7 @@ impl Client {
     pub fn new(mut random: Random, connections: u16, quiet: Mono, by_chance: u64) -> Self {
         let connections = (0..connections)
             .map(|n| {
-                let opens = Mono::ZERO + random.millis(50, 4000);
+                let opens = Mono::ZERO + random.millis(50, quiet.as_nanos() / 1_000_000);
                 let connection = Connection {
                     isn: random.next() as u32,
                     server_isn: None,

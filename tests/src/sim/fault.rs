@@ -7,6 +7,8 @@ use std::time::Duration;
 /// When faults begin and end to begin: a pair may be protected by then, or not yet.
 const FIRST: u64 = 600;
 const LAST: u64 = 7000;
+/// How much later the faults are that hit a pair that is protected again.
+const AGAIN: Duration = Duration::from_secs(5);
 /// Most of them in one schedule.
 const MOST: u64 = 6;
 
@@ -131,12 +133,18 @@ const SLOW: Duration = Duration::from_secs(2);
 /// What goes wrong in one schedule, in order.
 pub(super) fn draw(random: &mut Random) -> Vec<(Mono, Fault)> {
     let count = 1 + random.below(MOST);
-    let mut at = random.millis(FIRST, LAST);
+    // Half of the schedules go on for long enough that a pair may be protected again.
+    let late = random.below(2) == 0;
+    let anywhere = |random: &mut Random| {
+        let again = if late && random.below(2) == 0 { AGAIN } else { Duration::ZERO };
+        random.millis(FIRST, LAST) + again
+    };
+    let mut at = anywhere(random);
     let mut faults: Vec<_> = (0..count)
         .map(|_| {
             // Most of them in the wake of the one before.
             at = match random.below(3) {
-                0 => random.millis(FIRST, LAST),
+                0 => anywhere(random),
                 1 => at + random.micros(0, 400_000),
                 _ => at + random.micros(0, 30_000),
             };

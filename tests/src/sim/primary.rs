@@ -153,6 +153,8 @@ impl PrimaryAgent {
             self.eye.spoke(now);
         }
         self.taken.append(&mut io.datapath.ring);
+        // What the guest answers came before, and is known before.
+        self.mirrored(now, io);
         self.look(now, io);
         loop {
             while let Some((stamp, _)) = self.taken.front() {

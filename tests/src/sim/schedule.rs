@@ -93,11 +93,10 @@ fn play(world: &mut World, events: &mut u64) -> Option<Violation> {
         if world.violation.is_some() {
             return world.violation.take();
         }
-        if !world.marks.contains(&"protected") && world.secondary_owns_a_state() {
-            world.mark("protected");
-            if !world.hosts[0].harmed {
-                world.mark("protected before harm");
-            }
+        if !world.protected && world.secondary_owns_a_state() {
+            world.protected = true;
+            world.protected_unharmed = !world.hosts[world.primary].harmed;
+            world.mark(if world.primary_was_alone() { "protected again" } else { "protected" });
         }
         // What follows looks now and then only.
         if world.now < looked {
@@ -155,14 +154,17 @@ impl World {
         let harmed = [self.hosts[0].harmed, self.hosts[1].harmed];
         let lost = match harmed {
             [true, true] => Some("both sides lost"),
-            [true, false] if !self.marks.contains(&"protected before harm") => {
+            [true, false] | [false, true] if harmed[self.primary] && !self.protected_unharmed => {
                 Some("lost before it was protected")
             }
             [false, false] => None,
             // The right is with a side that was lost after it got it.
             _ => {
                 let lost = usize::from(harmed[1]);
-                self.judge.said_yes.last().filter(|(side, _)| *side == lost).map(|_| "lost with the right")
+                self.judge.said_yes[self.rights..]
+                    .last()
+                    .filter(|(side, _)| *side == lost)
+                    .map(|_| "lost with the right")
             }
         };
         if let Some(lost) = lost {

@@ -70,6 +70,8 @@ impl World {
         self.note(|| format!("{side} is the service"));
         self.mark(if side == self.primary { "primary alone" } else { "took over" });
         self.service = side;
+        let soon = self.random.millis(200, 1500);
+        self.after(soon, Event::Again(side));
         let owned = self.client.owned_by(&self.hosts[side].io.vm.guest);
         self.taken_back(owned);
     }

@@ -60,6 +60,8 @@ pub(super) enum Event {
     /// The operator tries to enter COLO.
     Enter,
     Entered(u64),
+    /// The operator gives the service a new secondary.
+    Again(usize),
     Checkpoint,
     Word {
         to: usize,
@@ -128,6 +130,13 @@ pub(super) struct World {
     /// Connections between the QEMUs.
     pub generation: u64,
     pub checkpoints: u64,
+    /// The secondary owns a state of this protection, and did before the primary was harmed.
+    pub protected: bool,
+    pub protected_unharmed: bool,
+    /// How often the operator still gives the service a new secondary.
+    pub again: u64,
+    /// Yeses of the judge before this protection.
+    pub rights: usize,
     pub broken: Option<Broken>,
     /// How late an agent may have its turn, in microseconds.
     lateness: u64,
@@ -193,6 +202,10 @@ impl World {
             delivered: [Mono::ZERO; 2],
             generation: 0,
             checkpoints: 0,
+            protected: false,
+            protected_unharmed: false,
+            again: random.below(3),
+            rights: 0,
             broken,
             lateness: [100, 2_000, 30_000][random.below(3) as usize],
             loss: [0, 5, 50][random.below(3) as usize],
@@ -355,6 +368,7 @@ impl World {
             }
             Event::Enter => self.enter(),
             Event::Entered(generation) => self.entered(generation),
+            Event::Again(side) => self.protect_again(side),
             Event::Checkpoint => self.checkpoint(),
             Event::Word { to, generation, word } => self.word(to, generation, word),
             Event::Loaded { side, generation } => self.loaded(side, generation),
