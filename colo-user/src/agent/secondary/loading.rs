@@ -272,7 +272,7 @@ impl Secondary {
         let cuts = std::mem::take(&mut loading.cuts);
         if let Some(last) = loads.iter().rev().find(|load| load.likely()) {
             // The primary may have died before it could say what the last state brings along.
-            if let Some(cut) = cuts.into_iter().take(loads.len()).last() {
+            if let Some(cut) = cuts.into_iter().take(loads.len()).next_back() {
                 loading.last_bases = cut.bases;
             }
             self.load_uncut(now, last.silence);
