@@ -47,6 +47,9 @@ counters! {
     GuestPassTooLong "guest_pass_too_long" true "Guest frames dropped because they are longer than the uplink's MTU allows: switch off the guest's segmentation offload, or lower its MTU."
     GuestNoUplink "guest_no_uplink" true "Guest frames dropped because the uplink is not in the device map."
     GuestClosed "guest_closed" true "Guest frames dropped in mode closed."
+    GuestLeaseOver "guest_lease_over" true "Guest frames dropped because the lease of this side had passed."
+    GuestDeadmanClosed "guest_deadman_closed" true "Guest frames dropped because the agent had shown no sign of life for --deadman-limit."
+    GuestDeadmanOpened "guest_deadman_opened" false "Guest frames that went straight through, uncompared, because the agent had shown no sign of life for --deadman-limit."
     GuestMisconfigured "guest_misconfigured" true "Guest frames dropped because mode or settings are of another version."
     GuestStampInHead "guest_stamp_in_head" false "Guest frames whose stamp went into the frame's head because the driver has no metadata area."
     GuestTranslated "guest_translated" false "Guest frames whose sequence numbers or timestamps were translated, ICMP errors that quote such a flow included."
@@ -65,5 +68,7 @@ counters! {
     UplinkUntranslatable "uplink_untranslatable" true "Client frames dropped because they belong to a translated flow and cannot be translated: as for guest_untranslatable."
     TranslationLearned "translation_learned" false "Flows whose delta was learned in the kernel, from the first acknowledgement of the handshake."
     TranslationFull "translation_full" false "Handshakes of the guest just after a takeover that found no room in the translation map: they pass untranslated."
+    UplinkLeaseOver "uplink_lease_over" true "Client frames dropped because the lease of this side had passed."
+    UplinkDeadmanClosed "uplink_deadman_closed" true "Client frames dropped because the agent had shown no sign of life for --deadman-limit: the guest is silent then, and its clients say them again."
     UplinkMisconfigured "uplink_misconfigured" true "Client frames dropped because mode or settings are of another version."
 }

@@ -12,7 +12,7 @@ pub use counter::Counter;
 pub use translation::{MAP_TRANSLATING, MAP_TRANSLATIONS};
 
 /// Version of everything in this crate. Part of the path under which maps are pinned.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Name of the program on the guest's interface: it sees what the guest says.
 pub const GUEST_PROGRAM: &str = "colo_guest";
@@ -35,9 +35,12 @@ pub const MAP_HOLD_SOCKETS: &str = "HOLD_SOCKETS";
 pub const MAP_HOLD_RING: &str = "HOLD_RING";
 /// Ring buffer of copies of guest input. Records start with a [`RecordHeader`].
 pub const MAP_MIRROR_RING: &str = "MIRROR_RING";
+/// Array of one [`Deadman`], memory that the agent maps.
+pub const MAP_DEADMAN: &str = "DEADMAN";
 
 /// The maps that live on beyond an agent once they are pinned, all but scratch memory. Pinned under their names.
-pub const PINNED_MAPS: [&str; 10] = [
+pub const PINNED_MAPS: [&str; 11] = [
+    MAP_DEADMAN,
     MAP_MODE,
     MAP_SETTINGS,
     MAP_COUNTERS,
@@ -88,6 +91,32 @@ impl Mode {
             _ => None,
         }
     }
+}
+
+/// Two deadlines that the programs apply by themselves, in the modes that let anything out: an agent that is frozen or gone
+/// cannot. Each word is written by itself; all zero: no deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Deadman {
+    /// When the agent was last alive: `CLOCK_MONOTONIC`, in nanoseconds.
+    pub stamp_ns: u64,
+    /// In mode protect an agent whose stamp is older than this is overdue, and the policy holds. Nanoseconds; 0: never.
+    pub limit_ns: u64,
+    /// A [`DeadmanPolicy`] word.
+    pub policy: u64,
+    /// From then on both directions are dropped, whatever the policy, in the modes protect and pass: `CLOCK_BOOTTIME` (a
+    /// lease runs on while its host sleeps), in nanoseconds; 0: never.
+    pub lease_end_ns: u64,
+}
+
+/// What becomes of frames while the agent is overdue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum DeadmanPolicy {
+    /// Both directions are dropped.
+    Closed = 0,
+    /// Guest output goes straight through, uncompared: the secondary lacks it. Guest input is mirrored as ever.
+    Open = 1,
 }
 
 /// Where held frames go.

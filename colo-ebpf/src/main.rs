@@ -10,6 +10,8 @@
 #[cfg(target_arch = "bpf")]
 mod counters;
 #[cfg(target_arch = "bpf")]
+mod deadman;
+#[cfg(target_arch = "bpf")]
 mod edit;
 #[cfg(target_arch = "bpf")]
 mod entry;

@@ -10,7 +10,7 @@ use colo_ebpf::{ABI_VERSION, Counter, Hold, Mode, PORT_GUEST, PORT_UPLINK, Setti
 
 use crate::{
     counters::{count, drop},
-    edit, hold, mirror, parse,
+    deadman, edit, hold, mirror, parse,
     translate::{self, Fate},
 };
 
@@ -28,6 +28,15 @@ static PORTS: DevMap = DevMap::with_max_entries(2, 0);
 pub fn colo_guest(ctx: XdpContext) -> u32 {
     let Some((mode, settings)) = configuration() else {
         return drop(Counter::GuestMisconfigured);
+    };
+    let mode = match deadman::look(mode) {
+        deadman::Fate::InTime => mode,
+        deadman::Fate::LeaseOver => return drop(Counter::GuestLeaseOver),
+        deadman::Fate::Closed => return drop(Counter::GuestDeadmanClosed),
+        deadman::Fate::Open => {
+            count(Counter::GuestDeadmanOpened);
+            Mode::Pass
+        }
     };
     if mode == Mode::Pass && parse::exceeds(&ctx, settings.uplink_limit) {
         return drop(Counter::GuestPassTooLong);
@@ -61,6 +70,13 @@ pub fn colo_uplink(ctx: XdpContext) -> u32 {
                 return XDP_PASS;
             }
         }
+    }
+    match deadman::look(mode) {
+        deadman::Fate::LeaseOver => return drop(Counter::UplinkLeaseOver),
+        // The copies would find no reader, and what the guest makes of the frames no listener.
+        deadman::Fate::Closed => return drop(Counter::UplinkDeadmanClosed),
+        // An agent that comes back must be able to count what its guest got.
+        deadman::Fate::InTime | deadman::Fate::Open => {}
     }
     match mode {
         Mode::Closed => return drop(Counter::UplinkClosed),

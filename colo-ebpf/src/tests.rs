@@ -24,6 +24,7 @@ fn layouts_have_no_padding() {
     assert_eq!(CAPTURE_META_LEN, 16);
     assert_eq!(RECORD_HEADER_LEN, 24);
     assert_eq!(size_of::<Settings>(), 32);
+    assert_eq!(size_of::<Deadman>(), 4 * 8);
 }
 
 #[test]

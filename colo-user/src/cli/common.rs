@@ -163,6 +163,12 @@ impl Common {
         })
     }
 
+    /// Whether the other side may go on in this one's place.
+    #[must_use]
+    pub const fn may_be_followed(&self) -> bool {
+        self.judge.is_some() || self.allow_unfenced
+    }
+
     /// Whether the guest's QEMU is followed.
     #[must_use]
     pub const fn follows(&self) -> bool {

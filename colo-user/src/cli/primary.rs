@@ -5,6 +5,7 @@ use crate::agent::primary::OnPeerLoss;
 use crate::agent::run::{PrimaryOptions, run};
 use crate::checkpoint::BackendSpec;
 use crate::compare::{Bypass, Policy};
+use crate::datapath::{AgentLimit, Overdue};
 use crate::qmp::command::{self, Call};
 use anyhow::ensure;
 use clap::{Args, ValueEnum, value_parser};
@@ -71,6 +72,17 @@ pub struct Primary {
     /// writes that hang on it do not hold anything up. May be given several times.
     #[arg(long, value_name = "CHILD", requires = "qmp")]
     block_child: Vec<BlockChild>,
+    /// What XDP does when this agent shows no sign of life: closed (drop) or open (let it pass uncompared)
+    ///
+    /// Without it the guest is silent for as long as its agent is. With closed nothing of that time is said late either. With
+    /// open the secondary lacks what has left, so it must never take over: open is refused beside --judge and
+    /// --allow-unfenced.
+    #[arg(long, value_name = "POLICY")]
+    deadman: Option<Overdue>,
+    /// How long the agent may show no sign of life, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 1000, requires = "deadman",
+          value_parser = value_parser!(u64).range(20..=3_600_000))]
+    deadman_limit: u64,
 }
 
 /// The secondary's part of a replicated disk.
@@ -141,6 +153,11 @@ impl Primary {
             !(follows && self.on_peer_loss == Some(Loss::Pass)),
             "--on-peer-loss pass with --qmp: the secondary may have taken over; give hold or close"
         );
+        ensure!(
+            !(self.deadman == Some(Overdue::Open) && self.common.may_be_followed()),
+            "--deadman open with --judge or --allow-unfenced: the secondary may take over, and what has left uncompared it \
+             does not have; give closed"
+        );
         let default = if follows { Loss::Hold } else { Loss::Pass };
         let on_loss = match self.on_peer_loss.unwrap_or(default) {
             Loss::Pass => OnPeerLoss::Pass,
@@ -150,7 +167,10 @@ impl Primary {
         let release_on_exit = self.on_exit == Exit::Release;
         let primary = PrimaryOptions { policy, on_loss, release_on_exit, checkpoints: self.checkpoint };
         let before = self.block_child.into_iter().flat_map(BlockChild::calls).collect();
-        run(self.common.options(Some(primary), before).map_err(anyhow::Error::msg)?)?;
+        let mut options = self.common.options(Some(primary), before).map_err(anyhow::Error::msg)?;
+        let limit = Duration::from_millis(self.deadman_limit);
+        options.datapath.overdue = self.deadman.map(|policy| AgentLimit { limit, policy });
+        run(options)?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 use colo_ebpf::{ABI_VERSION, GUEST_PROGRAM, INDEX_MIRRORED, MAP_HOLD_RING, MAP_MIRROR_RING, Mode, Settings};
 
 use super::config::{Config, HoldBackend, MAX_FRAMES, MIN_FRAMES, Role};
+use super::deadman::Signs;
 use super::error::DatapathError;
 use super::gaps::Gaps;
 use super::hold::{Hold, RingHold, SocketHold};
@@ -88,6 +89,7 @@ impl Datapath {
         }
         programs.set_settings(settings(config, backend, longest, &guest, &uplink))?;
         programs.set_ports(guest.index, uplink.index)?;
+        let signs = Signs::begin(&programs, config.overdue, config.leased)?;
         if left.is_none() {
             programs.set_mode(match config.role {
                 Role::Primary => Mode::Protect,
@@ -117,6 +119,7 @@ impl Datapath {
             attached,
             backend,
             warnings,
+            signs,
             waiting: Waiting::new(realtime),
             mirror_gaps: Gaps::default(),
             input: super::unread::Input::default(),

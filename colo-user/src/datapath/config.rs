@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use super::deadman::AgentLimit;
+
 /// Fewest frames that can be parked: enough for one burst of a guest.
 pub const MIN_FRAMES: u32 = 256;
 /// Most frames that can be parked: 2 GiB of 2 KiB buffers.
@@ -89,6 +91,10 @@ pub struct Config {
     /// Real-time priority of the thread that attaches, which owns the data path from then on, while no streams pass: 1 to
     /// [`MAX_REALTIME`](super::MAX_REALTIME), or 0 for none.
     pub realtime: u8,
+    /// What the programs do when the agent shows no sign of life. Without it they hold for an agent for ever.
+    pub overdue: Option<AgentLimit>,
+    /// Nothing leaves or enters but during a lease, which is set by [`Datapath::lease`](super::Datapath::lease).
+    pub leased: bool,
 }
 
 impl Config {
@@ -104,6 +110,8 @@ impl Config {
             frames: DEFAULT_FRAMES,
             guest_mac: None,
             realtime: 0,
+            overdue: None,
+            leased: false,
         }
     }
 }

@@ -28,6 +28,7 @@ mod bpf;
 mod carrier;
 mod config;
 mod counters;
+mod deadman;
 mod error;
 mod finish;
 mod gaps;
@@ -58,6 +59,7 @@ pub use attach::detach_pinned;
 pub use carrier::Carrier;
 pub use config::{AttachMode, Config, DEFAULT_FRAMES, HoldBackend, MAX_FRAMES, MIN_FRAMES, Role};
 pub use counters::{CounterValue, Counters};
+pub use deadman::{AgentLimit, LeaseEnd, Overdue};
 pub use error::DatapathError;
 pub use inject::{Injected, TAP_CREDIT};
 pub use realtime::{MAX_REALTIME, set as set_realtime};
@@ -66,6 +68,7 @@ pub use translations::JANITOR_BATCH;
 pub use unread::InputRead;
 pub use wait::{Ready, Wake};
 
+use deadman::Signs;
 use gaps::Gaps;
 use hold::Hold;
 use inject::Injector;
@@ -136,6 +139,7 @@ pub struct Datapath {
     attached: Attached,
     backend: HoldBackend,
     warnings: Vec<String>,
+    signs: Signs,
     waiting: wait::Waiting,
     mirror_gaps: Gaps,
     input: unread::Input,
@@ -167,6 +171,12 @@ impl Datapath {
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// The end of this side's lease, where it has one ([`Config::leased`]).
+    #[must_use]
+    pub fn lease(&self) -> LeaseEnd {
+        self.signs.lease()
     }
 
     /// The programs, for those who run them by themselves.

@@ -9,8 +9,9 @@ use aya::maps::{Array, DevMap, MapData, PerCpuArray, RingBuf, XskMap};
 use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod, include_bytes_aligned};
 use colo_ebpf::{
-    Counter, GUEST_PROGRAM, MAP_COUNTERS, MAP_HOLD_RING, MAP_HOLD_SOCKETS, MAP_INDICES, MAP_MIRROR_RING,
-    MAP_MODE, MAP_PORTS, MAP_SETTINGS, Mode, PINNED_MAPS, PORT_GUEST, PORT_UPLINK, Settings, UPLINK_PROGRAM,
+    Counter, Deadman, GUEST_PROGRAM, MAP_COUNTERS, MAP_DEADMAN, MAP_HOLD_RING, MAP_HOLD_SOCKETS, MAP_INDICES,
+    MAP_MIRROR_RING, MAP_MODE, MAP_PORTS, MAP_SETTINGS, Mode, PINNED_MAPS, PORT_GUEST, PORT_UPLINK, Settings,
+    UPLINK_PROGRAM,
 };
 
 use super::Attached;
@@ -50,10 +51,12 @@ impl Side {
 
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-struct Value(Settings);
+struct Value<T>(T);
 
 // SAFETY: `Settings` is `repr(C)`, of integers only, without padding (its last field fills it up).
-unsafe impl Pod for Value {}
+unsafe impl Pod for Value<Settings> {}
+// SAFETY: `Deadman` is four 64-bit integers.
+unsafe impl Pod for Value<Deadman> {}
 
 /// The programs and their maps. For those who test the programs by themselves; the agents use
 /// [`Datapath`](super::Datapath).
@@ -158,8 +161,17 @@ impl Programs {
     /// # Errors
     /// The kernel's reason.
     pub fn set_settings(&mut self, settings: Settings) -> Result<(), DatapathError> {
-        let mut map: Array<_, Value> = self.map_mut(MAP_SETTINGS)?;
+        let mut map: Array<_, Value<Settings>> = self.map_mut(MAP_SETTINGS)?;
         map.set(0, Value(settings), 0).map_err(|error| map_error(MAP_SETTINGS, &error))
+    }
+
+    /// Sets the deadlines.
+    ///
+    /// # Errors
+    /// The kernel's reason.
+    pub fn set_deadman(&mut self, deadman: Deadman) -> Result<(), DatapathError> {
+        let mut map: Array<_, Value<Deadman>> = self.map_mut(MAP_DEADMAN)?;
+        map.set(0, Value(deadman), 0).map_err(|error| map_error(MAP_DEADMAN, &error))
     }
 
     /// Sets the interfaces, by index, between which frames go straight through.

@@ -22,7 +22,7 @@ pub struct Pressure {
     /// Less than a quarter is free: time to ask for a checkpoint, before a frame is lost.
     pub scarce: bool,
     /// Frames of the guest that were lost since the start, for whatever reason: each makes a checkpoint necessary. The
-    /// counters `guest_*` and `hold_lost` tell the reason.
+    /// counters `guest_*` and `hold_lost` tell the reason. Those that left uncompared, without the agent, count as well.
     pub lost: u64,
     /// Copies of client frames that found no room: the secondary lacks that input.
     pub mirror_lost: u64,
@@ -74,7 +74,10 @@ impl Datapath {
         let refused = counter(Counter::GuestHoldTooLong)
             + counter(Counter::GuestHoldNoSocket)
             + counter(Counter::GuestHoldNoRoom)
-            + counter(Counter::GuestUntranslatable);
+            + counter(Counter::GuestUntranslatable)
+            + counter(Counter::GuestDeadmanClosed)
+            + counter(Counter::GuestDeadmanOpened)
+            + counter(Counter::GuestLeaseOver);
         let no_room = self.hold.lost().max(counter(Counter::GuestHoldRingFull));
         self.told.guest = self.told.guest.max(refused + no_room);
         self.told.mirror = counter(Counter::UplinkMirrorLost);

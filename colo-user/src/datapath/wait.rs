@@ -74,6 +74,7 @@ impl Datapath {
         } else {
             LOOK
         };
+        let upkeep = self.signs.pause.map_or(upkeep, |pause| upkeep.min(pause));
         let timeout = timeout.unwrap_or(upkeep).min(upkeep);
         let frames = Frames { input: self.own.mirrored + self.injector.sent(), output: self.own.captured };
         if let Some((priority, pace)) = &mut self.waiting.realtime
@@ -84,6 +85,7 @@ impl Datapath {
         }
         let timeout = Timespec::try_from(timeout).map_err(io::Error::other)?;
         let wake = self.poll(others, want_write, timeout)?;
+        self.signs.alive();
         let now = Instant::now();
         if self.waiting.last_look.is_none_or(|last| now.duration_since(last) >= LOOK) {
             self.waiting.last_look = Some(now);
