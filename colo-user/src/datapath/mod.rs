@@ -265,6 +265,12 @@ impl Datapath {
         Ok(())
     }
 
+    /// Whether the uplink has taken all that was released before the last [`Self::flush`].
+    #[must_use]
+    pub fn is_flushed(&self) -> bool {
+        !self.waiting.backlog
+    }
+
     /// Hands out at most [`MIRROR_BATCH`] copies of client frames, in order, and returns how many: as many means that there
     /// may be more.
     pub fn next_mirrored(&mut self, mut each: impl FnMut(Mirrored<'_>)) -> usize {

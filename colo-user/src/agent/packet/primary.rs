@@ -434,6 +434,21 @@ impl PrimaryThread {
         }
     }
 
+    /// Releases or discards all that was captured since, and returns how many.
+    fn empty(&mut self, release: bool) -> io::Result<u64> {
+        let mut frames = 0;
+        while let Some(captured) = self.taken.pop_front().or_else(|| self.datapath.next_captured()) {
+            frames += 1;
+            if release {
+                self.datapath.release(captured.id);
+            } else {
+                self.datapath.discard(captured.id);
+            }
+        }
+        self.datapath.flush()?;
+        Ok(frames)
+    }
+
     fn exit(mut self, now: Mono) -> io::Result<()> {
         let held = self.core.held();
         let release = self.release_on_exit && self.may_release();
@@ -444,22 +459,15 @@ impl PrimaryThread {
         }
         self.apply();
         self.datapath.flush()?;
+        let mut late = 0;
         // What the guest says from here on goes straight through, behind what was held, until the programs are off.
         if release {
+            late += self.empty(release)?;
             self.datapath.set_mode(Mode::Pass).map_err(io::Error::other)?;
         }
-        let mut late = 0;
         let end = now + EXIT_LIMIT;
         loop {
-            while let Some(captured) = self.taken.pop_front().or_else(|| self.datapath.next_captured()) {
-                late += 1;
-                if release {
-                    self.datapath.release(captured.id);
-                } else {
-                    self.datapath.discard(captured.id);
-                }
-            }
-            self.datapath.flush()?;
+            late += self.empty(release)?;
             let pressure = self.datapath.pressure();
             if pressure.sending == 0 && pressure.held == 0 || Mono::now() >= end {
                 break;

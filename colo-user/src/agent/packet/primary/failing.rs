@@ -13,7 +13,12 @@ use crate::heartbeat::{Condition, Verdict};
 use crate::judge::Answer;
 use crate::mono::Mono;
 use std::io;
+use std::time::Duration;
 use tracing::warn;
+
+/// Longest time for the uplink to take what was held before the guest goes on through the kernel. What it has not taken by
+/// then leaves behind the first frames that pass.
+const LET_OUT: Duration = Duration::from_millis(20);
 
 impl PrimaryThread {
     /// Tells the machine what has happened and does what it says.
@@ -167,9 +172,9 @@ impl PrimaryThread {
                 Order::Open => {
                     self.open();
                     self.core.go_on_alone(now, &mut self.effects);
-                    self.apply();
-                    self.datapath.flush()?;
+                    self.let_out(now)?;
                     self.datapath.set_mode(Mode::Pass).map_err(io::Error::other)?;
+                    self.let_out(now)?;
                     if let Err(error) = self.datapath.pin() {
                         warn!("the guest speaks for as long as this agent runs: {error}");
                     }
@@ -190,6 +195,21 @@ impl PrimaryThread {
             }
         }
         Ok(())
+    }
+
+    /// Lets out what is decided and all that the guest has said besides, until nothing waits on the way: what the kernel
+    /// passes from here on comes behind it.
+    fn let_out(&mut self, now: Mono) -> io::Result<()> {
+        let end = Mono::now() + LET_OUT;
+        loop {
+            self.apply();
+            self.datapath.flush()?;
+            let more = self.captured(now)?;
+            let rests = more || !self.effects.is_empty() || !self.datapath.is_flushed();
+            if !rests || Mono::now() >= end {
+                return Ok(());
+            }
+        }
     }
 
     fn open(&mut self) {
