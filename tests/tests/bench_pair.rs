@@ -15,7 +15,7 @@ use colo_tests::{
 #[test]
 fn a_tiny_round_of_each_side_serves_every_request() {
     let programs = Programs::beside(env!("CARGO_BIN_EXE_colo-lab").as_ref());
-    let sides = vec![Side::Ceiling, Side::Stock, Side::Colo];
+    let sides = vec![Side::Ceiling, Side::Both, Side::Stock, Side::Colo];
     let mut table = Table::new(Vec::new(), sides.clone());
     let amount = Amount::For(Duration::from_millis(100));
     pair::run(&Plan { programs, sides, cases: Case::ALL.to_vec(), rounds: 1, amount }, &mut table).unwrap();
@@ -24,9 +24,11 @@ fn a_tiny_round_of_each_side_serves_every_request() {
         for (side, rounds) in table.sides.iter().zip(&row.rounds) {
             let shown = || format!("{}, {}, {}: {rounds:?}", side.name(), row.case.name(), row.quantity);
             match row.quantity {
+                _ if !side.takes(row.case) => assert!(rounds.is_empty(), "{}", shown()),
                 "failed" => assert_eq!(*rounds, [0.0], "{}", shown()),
                 quantity if quantity.contains("checkpoints") => {
-                    assert_eq!(rounds.len(), usize::from(*side != Side::Ceiling), "{}", shown());
+                    let made = !matches!(side, Side::Ceiling | Side::Both);
+                    assert_eq!(rounds.len(), usize::from(made), "{}", shown());
                 }
                 _ => assert!(rounds.len() == 1 && rounds[0] > 0.0, "{}", shown()),
             }

@@ -11,11 +11,13 @@
 //! the COLO pairs is the work of both guests, what it lacks is all that a proxy does. A mirror of the kernel's would
 //! be no fairer: the second VM picks other sequence numbers, would refuse every copied segment and stand idle; and
 //! one that translates but holds nothing lets the second VM fall behind in bulk, until it has lost the stream and stands idle
-//! too. The second client checks nothing of what it gets, so that little of its work counts against the ceiling.
+//! too. The second client checks nothing of what it gets, so that little of its work counts against the ceiling. In the ceiling a
+//! client waits for one VM's answer; [`both`] is what is left of it where the client waits for both.
 //!
 //! [`stock`] has the peer's command lines, [`case`] the traffic, [`checkpoints`] tells those that were asked for from those
 //! that time brings, [`table`] shows it all.
 
+mod both;
 pub mod case;
 pub mod checkpoints;
 mod shadow;
@@ -51,7 +53,7 @@ pub fn run(plan: &Plan, table: &mut Table) -> Result<()> {
         for &side in &plan.sides {
             eprintln!("==> round {round} of {}: {}", plan.rounds, side.name());
             let running = Running::start(side, &plan.programs).with_context(|| side.name())?;
-            for &case in &plan.cases {
+            for &case in plan.cases.iter().filter(|&&case| side.takes(case)) {
                 let values = case::measure(&running, case, plan.amount)
                     .with_context(|| format!("{}; {}", side.name(), running.logs()))?;
                 eprintln!("    {:<24} {:>9.1} {}", case.name(), values[0].value, values[0].quantity);

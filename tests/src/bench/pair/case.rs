@@ -8,7 +8,13 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{super::Better, checkpoints::Count, shadow, side::Running};
+use super::{
+    super::Better,
+    both,
+    checkpoints::Count,
+    shadow,
+    side::{Running, Side},
+};
 use crate::{
     lab::{
         load::{self, Load, Outcome, PATIENCE, Work},
@@ -131,6 +137,18 @@ pub fn measure(running: &Running, case: Case, amount: Amount) -> Result<Vec<Valu
             (Load { at_most: n.div_ceil(u64::from(case.workers())), ..case.load() }, ENOUGH)
         }
     };
+    if running.side == Side::Both
+        && let Some(second) = &running.shadow
+    {
+        let begun = Instant::now();
+        let mut latencies = both::work([client, second], SERVER_V4, case.answer(), limit)
+            .with_context(|| format!("{}: the client of both VMs", case.name()))?;
+        let took = begun.elapsed();
+        latencies.sort_unstable();
+        let done = latencies.len() as u64;
+        let outcome = Outcome { done, latencies, ..Outcome::default() };
+        return Ok(values(case, &outcome, took, None));
+    }
     let done = AtomicBool::new(false);
     let shadows = running.shadow.iter().flat_map(|client| (0..case.workers()).map(move |_| client));
     thread::scope(|scope| {

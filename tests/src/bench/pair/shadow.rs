@@ -22,20 +22,14 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// Does the work of `case` on one connection at a time until `stop`.
 pub fn work(case: Case, server: IpAddr, stop: &AtomicBool) -> io::Result<()> {
-    let open = |port| {
-        let stream = TcpStream::connect_timeout(&SocketAddr::new(server, port), PATIENCE)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(LOOK))?;
-        stream.set_write_timeout(Some(LOOK))?;
-        io::Result::Ok(stream)
-    };
+    let open = |port| open(server, port);
     let stopped = || stop.load(Ordering::Relaxed);
     match case {
         Case::Byte | Case::Kilobyte | Case::Bytes | Case::Kilobytes => {
             let length = case.answer();
             let mut stream = open(LINES)?;
             while !stopped() {
-                stream.write_all(format!("1 {length}\n").as_bytes())?;
+                stream.write_all(line(length).as_bytes())?;
                 consume(&mut stream, length + 1, &stopped)?;
             }
         }
@@ -67,12 +61,30 @@ pub fn work(case: Case, server: IpAddr, stop: &AtomicBool) -> io::Result<()> {
     Ok(())
 }
 
+/// Opens a connection whose waits look up now and then.
+pub(super) fn open(server: IpAddr, port: u16) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&SocketAddr::new(server, port), PATIENCE)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(LOOK))?;
+    stream.set_write_timeout(Some(LOOK))?;
+    Ok(stream)
+}
+
+/// A request for a line of so many bytes and its end.
+pub(super) fn line(length: u64) -> String {
+    format!("1 {length}\n")
+}
+
 fn get(length: u64, connection: &str) -> String {
     format!("GET {} HTTP/1.1\r\nConnection: {connection}\r\n\r\n", path(1, length))
 }
 
 /// Reads so many bytes, or to the end of the connection, or until it is stopped.
-fn consume(stream: &mut TcpStream, mut length: u64, stopped: &impl Fn() -> bool) -> io::Result<()> {
+pub(super) fn consume(
+    stream: &mut TcpStream,
+    mut length: u64,
+    stopped: &impl Fn() -> bool,
+) -> io::Result<()> {
     let mut buffer = vec![0; CHUNK];
     while length > 0 && !stopped() {
         match stream.read(&mut buffer[..length.min(CHUNK as u64) as usize]) {

@@ -11,6 +11,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::{
     super::process,
+    case::Case,
     checkpoints::{Count, count},
     stock,
 };
@@ -41,6 +42,8 @@ pub enum Side {
     Stock,
     /// Two VMs with our agents, the same network cards.
     Colo,
+    /// The ceiling, with one client that waits for both answers.
+    Both,
     /// One VM behind a plain bridge.
     Plain,
     /// As stock, with the offloads that QEMU has by default.
@@ -49,7 +52,14 @@ pub enum Side {
 
 impl Side {
     /// All of them, in the order in which a round takes them.
-    pub const ALL: [Self; 5] = [Self::Ceiling, Self::Stock, Self::Colo, Self::Plain, Self::StockOffloads];
+    pub const ALL: [Self; 6] =
+        [Self::Ceiling, Self::Both, Self::Stock, Self::Colo, Self::Plain, Self::StockOffloads];
+
+    /// Whether this traffic means something on it.
+    #[must_use]
+    pub const fn takes(self, case: Case) -> bool {
+        !matches!(self, Self::Both) || matches!(case, Case::Byte | Case::Kilobyte)
+    }
 
     /// The name on the command line and in tables.
     #[must_use]
@@ -58,6 +68,7 @@ impl Side {
             Self::Ceiling => "ceiling",
             Self::Stock => "stock",
             Self::Colo => "colo",
+            Self::Both => "both",
             Self::Plain => "plain",
             Self::StockOffloads => "stock-offloads",
         }
@@ -82,6 +93,8 @@ pub struct Running {
     vms: Vms,
     /// When the first epoch had begun.
     entered: Instant,
+    /// Which it is.
+    pub side: Side,
     /// The client of the second VM, where it has one.
     pub shadow: Option<Netns>,
     /// What the journal of a stock pair is written by: it ends with the client.
@@ -95,7 +108,7 @@ impl Running {
         let (mut shadow, mut following) = (None, None);
         let mut vms = match side {
             Side::Plain => Vms::Bare(Box::new(boot(&Setup::default())?)),
-            Side::Ceiling => {
+            Side::Ceiling | Side::Both => {
                 let pair = boot(&Setup { apart: true, ..Setup::default() })?;
                 shadow = Some(second_client(&pair.topology.secondary)?);
                 Vms::Bare(Box::new(pair))
@@ -130,7 +143,7 @@ impl Running {
             topology.forward_plain()?;
         }
         vms.part()?;
-        Ok(Self { vms, entered, shadow, _following: following })
+        Ok(Self { vms, entered, side, shadow, _following: following })
     }
 
     /// The VMs and the client.

@@ -11,8 +11,12 @@ use super::{
 };
 
 /// The ratios that are shown: of the first to the second.
-const RATIOS: [(Side, Side); 3] =
-    [(Side::Stock, Side::Ceiling), (Side::Colo, Side::Ceiling), (Side::Colo, Side::Stock)];
+const RATIOS: [(Side, Side); 4] = [
+    (Side::Both, Side::Ceiling),
+    (Side::Stock, Side::Ceiling),
+    (Side::Colo, Side::Ceiling),
+    (Side::Colo, Side::Stock),
+];
 
 /// One quantity of one case.
 #[derive(Debug, Clone)]
