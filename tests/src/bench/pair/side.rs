@@ -46,14 +46,23 @@ pub enum Side {
     Both,
     /// One VM behind a plain bridge.
     Plain,
+    /// As colo, the agents' packet threads with real-time priority.
+    ColoRealtime,
     /// As stock, with the offloads that QEMU has by default.
     StockOffloads,
 }
 
 impl Side {
     /// All of them, in the order in which a round takes them.
-    pub const ALL: [Self; 6] =
-        [Self::Ceiling, Self::Both, Self::Stock, Self::Colo, Self::Plain, Self::StockOffloads];
+    pub const ALL: [Self; 7] = [
+        Self::Ceiling,
+        Self::Both,
+        Self::Stock,
+        Self::Colo,
+        Self::Plain,
+        Self::ColoRealtime,
+        Self::StockOffloads,
+    ];
 
     /// Whether this traffic means something on it.
     #[must_use]
@@ -70,6 +79,7 @@ impl Side {
             Self::Colo => "colo",
             Self::Both => "both",
             Self::Plain => "plain",
+            Self::ColoRealtime => "colo-realtime",
             Self::StockOffloads => "stock-offloads",
         }
     }
@@ -127,8 +137,10 @@ impl Running {
                 following = Some((client, runtime));
                 Vms::Stock(Box::new(pair), journal)
             }
-            Side::Colo => {
-                let options = Options { delay: PERIOD, ..Options::default() };
+            Side::Colo | Side::ColoRealtime => {
+                let both = if side == Side::Colo { &[][..] } else { &["--realtime", "1"] };
+                let both = both.iter().map(|word| (*word).to_owned()).collect();
+                let options = Options { delay: PERIOD, both, ..Options::default() };
                 Vms::Colo(Box::new(Protected::start(programs, options, &AtomicBool::new(false))?))
             }
         };
