@@ -69,7 +69,7 @@ enum Task {
     ///
     /// `cargo xtask soak sim` runs schedules of what goes wrong on two simulated hosts, without root.
     Soak {
-        /// `failover [--runs N] [--case NAME] [--seed S]`, `short [--connections N]` or
+        /// `failover [--runs N] [--only CASE] [--seed S]`, `short [--connections N]` or
         /// `sim [--schedules N] [--seed S] [--broken WHAT] [--trace] [--json]`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
