@@ -30,7 +30,9 @@ fn agree(wires: Wires, hold: &str, loads: &[Load], seconds: u64) {
     }
     let after = agents.status(Role::Primary).unwrap();
     assert!(after.is_protected(), "{}", after.json());
-    assert_eq!((after.checkpoints(), after.divergences().len()), (0, 0), "{}", after.json());
+    let secondary = agents.status(Role::Secondary).unwrap();
+    let both = format!("{}; the secondary: {}", after.json(), secondary.json());
+    assert_eq!((after.checkpoints(), after.divergences().len()), (0, 0), "{both}");
     let compared = after.compared().unwrap() - before.compared().unwrap();
     assert!(compared > 0, "nothing was compared: {}", after.json());
     for role in [Role::Primary, Role::Secondary] {

@@ -10,6 +10,7 @@ use colo_tests::lab::{
     agents::{Agents, Options, Role, Status},
     child::{Programs, Tethered},
     load::{self, Load, Outcome, Work},
+    relay::Way,
     stage::Stage,
     topology::{SERVER_V4, SERVER_V6, Wires},
     witness,
@@ -81,6 +82,11 @@ fn unharmed(outcomes: &[Outcome]) {
     }
 }
 
+/// The guest's wire loses a frame of each `every` from now on; 0 ends it.
+fn lose(stage: &Stage, ways: &[Way], every: u64) {
+    ways.iter().for_each(|&way| stage.topology.secondary.lose(way, 1, every));
+}
+
 /// Stops a process for a while.
 fn pause(process: &Tethered, pause: Duration) {
     process.signal(Signal::STOP).unwrap();
@@ -125,8 +131,8 @@ fn a_replica_that_lags_beyond_the_wait_is_named() {
 #[test]
 fn a_secondary_that_loses_frames_is_named_late_and_nothing_wrong_leaves() {
     let mut lab = Lab::new(Wires::TapGuest, Options::waiting(300, 600), &[]);
-    let outcomes = lab.during(&loads(u64::MAX), 5, |_, stage| stage.topology.secondary.lose(50));
-    lab.stage.topology.secondary.lose(0);
+    let outcomes = lab.during(&loads(u64::MAX), 5, |_, stage| lose(stage, &[Way::Input, Way::Output], 50));
+    lose(&lab.stage, &[Way::Input, Way::Output], 0);
     for outcome in outcomes {
         // These replicas cannot be checkpointed: a flow may stay held until its client gives up.
         assert!(outcome.failures.iter().all(|failure| failure.contains("nothing for")), "{outcome:?}");
@@ -135,6 +141,24 @@ fn a_secondary_that_loses_frames_is_named_late_and_nothing_wrong_leaves() {
     assert!(status.count("divergence_late_secondary").unwrap() > 0, "{}", status.json());
     assert_eq!(status.count("divergence_payload").unwrap(), 0, "{}", status.json());
     assert!(status.checkpoints() > 0, "{}", status.json());
+    lab.protects_new_flows();
+}
+
+/// What the client has acknowledged it does not say again by itself, and a guest that has not heard it waits for it.
+#[test]
+fn a_secondary_that_loses_what_the_client_says_hears_it_again() {
+    let mut lab = Lab::new(Wires::TapGuest, Options::patient(&[]), &[]);
+    let loads = [
+        Load::once("download", SERVER_V4, Work::Download { length: 2_000_000, close: false }),
+        Load::once("download, IPv6", SERVER_V6, Work::Download { length: 50_000, close: false }),
+        Load::once("lines", SERVER_V4, Work::Lines { length: 20_000 }),
+    ]
+    .map(|load| Load { at_most: u64::MAX, ..load });
+    let outcomes = lab.during(&loads, 6, |_, stage| stage.topology.secondary.lose(Way::Input, 4, 150));
+    lab.stage.topology.secondary.lose(Way::Input, 0, 0);
+    unharmed(&outcomes);
+    let status = lab.status();
+    assert_eq!(status.checkpoints(), 0, "{}", status.json());
     lab.protects_new_flows();
 }
 

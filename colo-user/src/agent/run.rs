@@ -178,8 +178,8 @@ async fn start_packet_thread(
     let primary = match primary {
         Some(p) => {
             let signals = Signals::start(p.checkpoints, &on_checkpoint)?;
-            // One flow may hold a whole TCP window, but not most of the buffers.
-            let limits = Limits { queue: (config.frames / 4) as usize, ..Limits::default() };
+            // One flow may hold a whole TCP window, and what its guest repeats of it, but not most of the buffers.
+            let limits = Limits { queue: (config.frames / 2) as usize, ..Limits::default() };
             let core = Primary::new(p.policy, limits, p.on_loss, peer_limit, Mono::now()).beating(interval);
             let core = if follows { core.following(u64::from_ne_bytes(random()?)) } else { core };
             Some((core, signals, p.release_on_exit))

@@ -176,7 +176,8 @@ impl TcpFlow {
 
     /// A segment of the secondary's guest. Returns the window that it has to be let out with if the client has to hear it: as
     /// an acknowledgement, bare, of less than the primary's next segment acknowledges and is held for; as the part that both
-    /// have said of a primary's segment that says more; or because it widens the window.
+    /// have said of a primary's segment that says more; because it widens the window; or because the secondary has missed
+    /// what the client answers.
     pub(super) fn secondary(
         &mut self,
         key: &FlowKey,
@@ -215,7 +216,7 @@ impl TcpFlow {
         }
         let part = repeats && self.is_part(segment);
         self.parts = (self.parts || part) && !self.held.is_empty();
-        let to_hear = lags || part || cx.policy.narrow_windows && self.opens(segment);
+        let to_hear = lags || part || self.missed(segment) || cx.policy.narrow_windows && self.opens(segment);
         let number = self.secondary_in;
         to_hear.then(|| match cx.policy.narrow_windows {
             true => self.at(number).window.tell(segment.ack, segment.window),

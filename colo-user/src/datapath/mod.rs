@@ -238,10 +238,11 @@ impl Datapath {
         *counter += 1;
     }
 
-    /// Puts a frame of our own onto the uplink, behind all released before; it leaves at the next [`Self::flush`]. False
-    /// if there is no buffer for it, or it is empty or longer than one.
+    /// Puts a frame of our own onto the uplink, behind all released before; it leaves at the next [`Self::flush`], or at once
+    /// where its buffers are used up. False if there is no buffer for it even then, or it is empty or longer than one.
     pub fn emit(&mut self, frame: &[u8]) -> bool {
-        let emitted = self.hold.emit(frame);
+        // An uplink that is gone is told of by the flush at the end of the turn.
+        let emitted = self.hold.emit(frame) || self.flush().is_ok() && self.hold.emit(frame);
         let counter = if emitted { &mut self.own.emitted } else { &mut self.own.emit_no_room };
         *counter += 1;
         emitted

@@ -24,11 +24,27 @@ const QUEUE: u32 = 10_000;
 /// Both MAC addresses: what precedes a tag.
 const ADDRESSES: usize = 12;
 
+/// Which way frames go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// From the guest, or whoever has the far tap.
+    Output,
+    /// To the guest.
+    Input,
+}
+
+/// What one way loses: of each `every` frames the last `burst`.
+#[derive(Debug, Default)]
+struct Losses {
+    every: AtomicU64,
+    burst: AtomicU64,
+}
+
 /// Two taps and the threads that carry frames between them; the taps go with it.
 #[derive(Debug)]
 pub struct Relay {
     stop: Arc<AtomicBool>,
-    lose_every: Arc<AtomicU64>,
+    losses: [Arc<Losses>; 2],
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -51,19 +67,24 @@ impl Relay {
             Some(id) => pop(&frame, id),
             None => Some(frame),
         };
-        let lose_every = Arc::new(AtomicU64::new(0));
-        let start = |from: &Arc<Tap>, to: &Arc<Tap>, change: Change| {
+        let losses: [Arc<Losses>; 2] = Default::default();
+        let start = |way: Way, from: &Arc<Tap>, to: &Arc<Tap>, change: Change| {
             let (from, to) = (Arc::clone(from), Arc::clone(to));
-            let (stop, lose_every) = (Arc::clone(&stop), Arc::clone(&lose_every));
-            thread::spawn(move || carry(&from, &to, &stop, &lose_every, &change))
+            let (stop, losses) = (Arc::clone(&stop), Arc::clone(&losses[way as usize]));
+            thread::spawn(move || carry(&from, &to, &stop, &losses, &change))
         };
-        let threads = vec![start(&far, &near, Box::new(tag)), start(&near, &far, Box::new(untag))];
-        Ok(Self { stop, lose_every, threads })
+        let threads = vec![
+            start(Way::Output, &far, &near, Box::new(tag)),
+            start(Way::Input, &near, &far, Box::new(untag)),
+        ];
+        Ok(Self { stop, losses, threads })
     }
 
-    /// From now on loses each `every`th frame of either direction; 0 ends it.
-    pub fn lose(&self, every: u64) {
-        self.lose_every.store(every, Ordering::Relaxed);
+    /// From now on loses the last `burst` of each `every` frames that go this way; 0 ends it.
+    pub fn lose(&self, way: Way, burst: u64, every: u64) {
+        let losses = &self.losses[way as usize];
+        losses.burst.store(burst, Ordering::Relaxed);
+        losses.every.store(every, Ordering::Relaxed);
     }
 }
 
@@ -81,8 +102,8 @@ impl Drop for Relay {
 type Change = Box<dyn Fn(Vec<u8>) -> Option<Vec<u8>> + Send>;
 
 /// Carries frames one way until it is stopped or the tap is gone.
-fn carry(from: &Tap, to: &Tap, stop: &AtomicBool, lose_every: &AtomicU64, change: &Change) {
-    for count in 1_u64.. {
+fn carry(from: &Tap, to: &Tap, stop: &AtomicBool, losses: &Losses, change: &Change) {
+    for count in 0_u64.. {
         let frame = loop {
             if stop.load(Ordering::Relaxed) {
                 return;
@@ -94,8 +115,8 @@ fn carry(from: &Tap, to: &Tap, stop: &AtomicBool, lose_every: &AtomicU64, change
                 Err(_) => return,
             }
         };
-        let every = lose_every.load(Ordering::Relaxed);
-        if every != 0 && count.is_multiple_of(every) {
+        let (burst, every) = (losses.burst.load(Ordering::Relaxed), losses.every.load(Ordering::Relaxed));
+        if every != 0 && count % every + burst >= every {
             continue;
         }
         if let Some(frame) = change(frame) {

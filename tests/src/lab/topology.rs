@@ -22,7 +22,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::relay::Relay;
+use super::relay::{Relay, Way};
 use crate::netns::Netns;
 
 /// The host's end of the guest's wire: `--guest`.
@@ -135,11 +135,11 @@ impl Host {
         Ok(())
     }
 
-    /// From now on the guest's wire loses each `every`th frame of either direction; 0 ends it. For taps only: the frames
-    /// of a veth pass nobody who could lose them.
-    pub fn lose(&self, every: u64) {
+    /// From now on the guest's wire loses the last `burst` of each `every` frames that go this way; 0 ends it. For taps only:
+    /// the frames of a veth pass nobody who could lose them.
+    pub fn lose(&self, way: Way, burst: u64, every: u64) {
         assert!(!self.relays.is_empty(), "only a guest on a tap can lose frames");
-        self.relays[0].lose(every);
+        self.relays[0].lose(way, burst, every);
     }
 
     fn new(name: &str, wires: Wires) -> Result<Self> {

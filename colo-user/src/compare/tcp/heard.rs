@@ -61,6 +61,21 @@ impl TcpFlow {
             && (again || self.acknowledged.is_none_or(|heard| segment.ack.after(heard)))
     }
 
+    /// Whether the client has acknowledged all of `segment`, and the secondary has not heard it: it repeats its data, or probes a
+    /// window that it takes for closed, one before what is acknowledged (RFC 9293 section 3.8.6.1). The client speaks
+    /// no more by itself, and the secondary waits for it; so the client has to hear this, and acknowledges again.
+    pub(super) fn missed(&mut self, segment: &TcpSegment<'_>) -> bool {
+        if segment.flags.0 & ENDS.0 != 0 {
+            return false;
+        }
+        let number = self.secondary_in;
+        let incarnation = self.at(number);
+        let owned = incarnation.primary.ack.is_some_and(|owned| !segment.ack.after(owned));
+        let from = incarnation.offset(segment.seq);
+        let to = from + segment.payload.len() as i64;
+        owned && incarnation.settled.is_some_and(|settled| from < settled && to <= settled)
+    }
+
     /// Whether `segment` of the secondary widens the window that was narrowed for it.
     pub(super) fn opens(&mut self, segment: &TcpSegment<'_>) -> bool {
         let heard = self.acknowledged.is_none_or(|heard| heard == segment.ack);

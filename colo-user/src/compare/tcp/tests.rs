@@ -616,10 +616,31 @@ fn a_client_gets_the_part_that_both_said_when_the_secondary_repeats_it() {
     rig.s(&say(3, b"def"));
     assert_eq!(rig.emitted.len(), 2);
     rig.client(&Tcp::new(addr(CLIENT), addr(GUEST)).seq(5).ack(6).frame());
-    rig.s(&say(3, b"def"));
-    assert_eq!(rig.emitted.len(), 2);
     rig.s(&say(6, b"ghi"));
     rig.assert_agreed();
+    assert_eq!(rig.emitted.len(), 2);
+}
+
+#[test]
+fn a_client_repeats_an_acknowledgement_that_the_secondary_missed() {
+    let mut rig = Rig::with(Policy { emit_acknowledgements: true, ..Policy::default() }, Limits::default());
+    let say = |seq: u32, data: &[u8]| tcp().seq(seq).ack(5).data(data).frame();
+    let client = |ack: u32| Tcp::new(addr(CLIENT), addr(GUEST)).seq(5).ack(ack).frame();
+    rig.both(&say(0, b"abc"));
+    rig.client(&client(3));
+    // The secondary's guest has not heard it: full windows, nothing new before that.
+    rig.p(&say(3, b"def"));
+    rig.s(&say(0, b"abc"));
+    assert_eq!((rig.left.len(), &rig.emitted[..]), (1, &[say(0, b"abc")][..]));
+    // Or it takes the window for closed, and probes it: with a byte, or with none.
+    rig.s(&say(2, b"c"));
+    rig.s(&say(2, b""));
+    assert_eq!(rig.emitted.len(), 3);
+    // What the client has not acknowledged, what acknowledges more than the primary has, what ends the connection.
+    rig.s(&say(3, b""));
+    rig.s(&tcp().seq(0).ack(6).data(b"abc").frame());
+    rig.s(&tcp().seq(0).ack(5).data(b"abc").flag(FIN).frame());
+    assert_eq!(rig.emitted.len(), 3);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::counters::Counters;
 use super::xsk::umem::Occupancy;
 
 /// Share of the buffers kept for frames of our own, so that a full hold cannot keep us silent.
-const RESERVE_SHARE: u32 = 32;
+const RESERVE_SHARE: u32 = 16;
 
 /// A place to park frames. A frame is captured once, and then released or discarded once.
 pub(super) trait Hold: Send {
