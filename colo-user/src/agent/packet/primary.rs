@@ -149,6 +149,8 @@ impl PrimaryThread {
                 }
             }
             let mut busy = self.mirrored(now);
+            // The secondary's guest works on it while this turn goes on.
+            self.send(now);
             busy |= self.captured(now)?;
             self.core.tick(now, self.peer.outbox(), &mut self.effects);
             busy |= self.messages()?;
