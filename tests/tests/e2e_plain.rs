@@ -9,6 +9,7 @@ use std::{
 use colo_tests::lab::{
     child::Programs,
     load::{self, Load, Work},
+    relay::Way,
     stage::Stage,
     topology::{SERVER_V4, SERVER_V6, Wires},
     witness,
@@ -35,7 +36,8 @@ fn the_witness_sees_every_byte_that_left() {
 #[test]
 fn a_lossy_wire_loses() {
     let stage = stage(Wires::TapGuest);
-    stage.topology.primary.lose(4);
+    stage.topology.primary.lose(Way::Output, 1, 4);
+    stage.topology.primary.lose(Way::Input, 1, 4);
     let load = Load { at_most: 6, ..Load::once("datagrams", SERVER_V4, Work::Echo { length: 512 }) };
     let end = Instant::now() + Duration::from_secs(60);
     let outcomes = load::run(&stage.topology.client, &[load], end, &AtomicBool::new(false));

@@ -57,7 +57,7 @@ pub struct Options {
 /// How long the primary waits for a late secondary, in milliseconds: on two busy cores a replica may be off its processor
 /// for longer than the 20 ms that are the default, and what it has lost comes again only after a timeout of TCP's that has
 /// doubled a few times. These replicas cannot be checkpointed, which is what ends that with a VM.
-const WAIT: (u32, u32) = (8000, 12_000);
+const WAIT: (u32, u32) = (18_000, 19_000);
 
 impl Options {
     /// Agents with the patience that a machine with few cores needs, and `both` for both.
