@@ -50,8 +50,9 @@ pub struct Common {
     /// Real-time priority of the packet thread; 0 for none
     ///
     /// It then does not wait behind its own guest for a processor with a request whose client waits, nor with its heartbeats.
-    /// While frames come in streams it is as all other threads, and works in batches.
-    #[arg(long, value_name = "PRIORITY", default_value_t = 0,
+    /// While frames come in streams it is as all other threads, and works in batches. Where the kernel grants no such priority
+    /// that is logged, and it is as all others.
+    #[arg(long, value_name = "PRIORITY", default_value_t = 1,
           value_parser = value_parser!(u8).range(0..=i64::from(MAX_REALTIME)))]
     realtime: u8,
     /// A peer that has not been heard for this long is lost, in milliseconds

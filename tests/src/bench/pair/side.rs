@@ -46,8 +46,8 @@ pub enum Side {
     Both,
     /// One VM behind a plain bridge.
     Plain,
-    /// As colo, the agents' packet threads with real-time priority.
-    ColoRealtime,
+    /// As colo, the agents' packet threads in the scheduling class of all others.
+    ColoNormal,
     /// As stock, with the offloads that QEMU has by default.
     StockOffloads,
 }
@@ -60,7 +60,7 @@ impl Side {
         Self::Stock,
         Self::Colo,
         Self::Plain,
-        Self::ColoRealtime,
+        Self::ColoNormal,
         Self::StockOffloads,
     ];
 
@@ -79,7 +79,7 @@ impl Side {
             Self::Colo => "colo",
             Self::Both => "both",
             Self::Plain => "plain",
-            Self::ColoRealtime => "colo-realtime",
+            Self::ColoNormal => "colo-normal",
             Self::StockOffloads => "stock-offloads",
         }
     }
@@ -137,8 +137,8 @@ impl Running {
                 following = Some((client, runtime));
                 Vms::Stock(Box::new(pair), journal)
             }
-            Side::Colo | Side::ColoRealtime => {
-                let both = if side == Side::Colo { &[][..] } else { &["--realtime", "1"] };
+            Side::Colo | Side::ColoNormal => {
+                let both = if side == Side::Colo { &[][..] } else { &["--realtime", "0"] };
                 let both = both.iter().map(|word| (*word).to_owned()).collect();
                 let options = Options { delay: PERIOD, both, ..Options::default() };
                 Vms::Colo(Box::new(Protected::start(programs, options, &AtomicBool::new(false))?))
