@@ -4,6 +4,7 @@ pub mod bench;
 pub mod captures;
 pub mod ends;
 pub mod lab;
+pub mod loaded;
 pub mod netns;
 pub mod oracle;
 pub mod pair;

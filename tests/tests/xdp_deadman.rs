@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::{TestRun as _, TestRunOptions};
-use colo_ebpf::{ABI_VERSION, Counter, Deadman, DeadmanPolicy, Hold, MAX_FRAME, Mode, Settings};
+use colo_ebpf::{Counter, Deadman, DeadmanPolicy, Hold, Mode};
 use colo_tests::ends::{Ends, GUEST, Joint, QUIET, SOON, UPLINK, numbered};
 use colo_tests::lab::child::{Programs as Binaries, Tethered};
-use colo_tests::netns::Netns;
+use colo_tests::loaded::{load, settings};
 use colo_user::datapath::programs::{Programs, Side};
 use colo_user::datapath::{AttachMode, Config, HoldBackend, Role, detach_pinned};
 use colo_user::mono::{Boot, Mono};
@@ -22,26 +22,6 @@ const MINUTE: u64 = 60_000_000_000;
 /// How long an agent may be frozen here, and how long it is.
 const LIMIT: Duration = Duration::from_millis(200);
 const FROZEN: Duration = Duration::from_millis(600);
-
-fn loaded() -> Result<(Netns, Programs)> {
-    let namespace = Netns::new("colo-dead")?;
-    let programs = namespace.enter(|| -> Result<Programs> {
-        let mut programs = Programs::load(0, 0)?;
-        programs.set_settings(Settings {
-            abi: ABI_VERSION,
-            hold: Hold::Ring as u32,
-            hold_limit: MAX_FRAME as u32,
-            uplink_limit: 1514,
-            guest_limit: 1514,
-            filter: 0,
-            guest_mac: [0; 6],
-            reserved: [0; 2],
-        })?;
-        programs.set_ports(1, 1)?;
-        Ok(programs)
-    })?;
-    Ok((namespace, programs))
-}
 
 /// The verdict on one frame, and whether it raised `counter`.
 fn judge(programs: &mut Programs, side: Side, counter: Counter) -> Result<(u32, bool)> {
@@ -58,7 +38,7 @@ fn every_deadline_has_its_verdicts_and_counters() -> Result<()> {
     use DeadmanPolicy::{Closed, Open};
     use Mode::{Pass, Protect, Secondary};
     use Side::{Guest, Uplink};
-    let (_namespace, mut programs) = loaded()?;
+    let (_namespace, mut programs) = load(settings(Hold::Ring, 1514), 0)?;
     let (now, boot) = (Mono::now().as_nanos(), Boot::now().as_nanos());
     ensure!(now > 1_000_000 && boot >= now, "{now} {boot}");
     let stale = |policy: DeadmanPolicy, lease_end_ns| Deadman {

@@ -10,7 +10,7 @@ use colo_ebpf::{
 };
 use colo_tests::{
     ends::{Ends, Joint, numbered},
-    netns::Netns,
+    loaded::{load, settings},
 };
 use colo_user::datapath::{
     AttachMode, HoldBackend, Role,
@@ -20,34 +20,9 @@ use colo_user::datapath::{
 const DROP: u32 = 1;
 const PASS: u32 = 2;
 const REDIRECT: u32 = 4;
-/// The loopback interface of any namespace, as a target that no frame is really sent to.
-const LOOPBACK: u32 = 1;
 const RING: u32 = 1 << 20;
-
-fn settings(hold: Hold) -> Settings {
-    Settings {
-        abi: ABI_VERSION,
-        hold: hold as u32,
-        hold_limit: MAX_FRAME as u32,
-        uplink_limit: 1514,
-        guest_limit: 1514,
-        filter: 0,
-        guest_mac: [0; 6],
-        reserved: [0; 2],
-    }
-}
-
-/// Both programs, loaded in a namespace of their own so that device maps have something to point at.
-fn load(hold: Hold) -> Result<(Netns, Programs)> {
-    let namespace = Netns::new("colo-prog")?;
-    let programs = namespace.enter(|| -> Result<Programs> {
-        let mut programs = Programs::load(RING, RING)?;
-        programs.set_settings(settings(hold))?;
-        programs.set_ports(LOOPBACK, LOOPBACK)?;
-        Ok(programs)
-    })?;
-    Ok((namespace, programs))
-}
+/// Longest frame that is passed on.
+const LIMIT: u32 = 1514;
 
 fn run(programs: &mut Programs, side: Side, frame: &[u8], repeat: u32) -> Result<(u32, Duration)> {
     let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::default() };
@@ -115,7 +90,7 @@ fn every_mode_has_its_verdicts_and_counters() -> Result<()> {
     let mut tagged_long = numbered(4, 1515);
     tagged_long.splice(12..12, [0x81, 0, 0, 100]);
     for hold in [Hold::Socket, Hold::Ring] {
-        let (_namespace, mut programs) = load(hold)?;
+        let (_namespace, mut programs) = load(settings(hold, LIMIT), RING)?;
         // No socket is bound here; the one that is, is tried below.
         let held = if hold == Hold::Ring { GuestHeld } else { GuestHoldNoSocket };
         for (mode, side, frame, verdict, counter) in [
@@ -139,7 +114,7 @@ fn every_mode_has_its_verdicts_and_counters() -> Result<()> {
             ensure!(judged == (verdict, vec![counter]), "{hold:?} {mode:?} {side:?}: {judged:?}");
         }
         programs.set_mode(Mode::Protect)?;
-        programs.set_settings(Settings { hold_limit: 99, ..settings(hold) })?;
+        programs.set_settings(Settings { hold_limit: 99, ..settings(hold, LIMIT) })?;
         let judged = judge(&mut programs, Side::Guest, &frame)?;
         ensure!(judged == (DROP, vec![GuestHoldTooLong]), "{judged:?}");
     }
@@ -165,10 +140,10 @@ fn programs_that_were_told_nothing_or_of_another_version_drop() -> Result<()> {
     let judged = judge(&mut programs, Side::Guest, &numbered(1, 60))?;
     ensure!(judged == (DROP, vec![Counter::GuestMisconfigured]), "{judged:?}");
     programs.set_mode(Mode::Pass)?;
-    programs.set_settings(Settings { abi: ABI_VERSION + 1, ..settings(Hold::Ring) })?;
+    programs.set_settings(Settings { abi: ABI_VERSION + 1, ..settings(Hold::Ring, LIMIT) })?;
     let judged = judge(&mut programs, Side::Uplink, &numbered(1, 60))?;
     ensure!(judged == (DROP, vec![Counter::UplinkMisconfigured]), "{judged:?}");
-    programs.set_settings(settings(Hold::Ring))?;
+    programs.set_settings(settings(Hold::Ring, LIMIT))?;
     for (side, counter) in [(Side::Guest, Counter::GuestNoUplink), (Side::Uplink, Counter::UplinkNoGuest)] {
         for mode in [Mode::Pass, Mode::Protect] {
             programs.set_mode(mode)?;
@@ -183,8 +158,8 @@ fn programs_that_were_told_nothing_or_of_another_version_drop() -> Result<()> {
 
 #[test]
 fn a_filter_takes_the_guests_frames_and_groups() -> Result<()> {
-    let (_namespace, mut programs) = load(Hold::Ring)?;
-    let mut settings = settings(Hold::Ring);
+    let (_namespace, mut programs) = load(settings(Hold::Ring, LIMIT), RING)?;
+    let mut settings = settings(Hold::Ring, LIMIT);
     (settings.filter, settings.guest_mac) = (1, [2, 0, 0, 0, 0, 9]);
     programs.set_settings(settings)?;
     for mode in [Mode::Pass, Mode::Protect, Mode::Secondary, Mode::Closed] {
@@ -220,8 +195,8 @@ fn next_record(ring: &mut aya::maps::RingBuf<aya::maps::MapData>) -> Option<(u64
 #[test]
 fn frames_of_any_length_and_content_are_judged_and_copied_whole() -> Result<()> {
     let seed = 0x00c0_1011_u64;
-    let (_namespace, mut programs) = load(Hold::Ring)?;
-    let wide = Settings { uplink_limit: u32::MAX, guest_limit: u32::MAX, ..settings(Hold::Ring) };
+    let (_namespace, mut programs) = load(settings(Hold::Ring, LIMIT), RING)?;
+    let wide = Settings { uplink_limit: u32::MAX, guest_limit: u32::MAX, ..settings(Hold::Ring, LIMIT) };
     programs.set_settings(wide)?;
     programs.set_mode(Mode::Protect)?;
     let mut rings = [programs.take_ring(MAP_HOLD_RING)?, programs.take_ring(MAP_MIRROR_RING)?];
@@ -245,7 +220,7 @@ fn frames_of_any_length_and_content_are_judged_and_copied_whole() -> Result<()> 
 
 #[test]
 fn a_full_ring_is_counted_and_the_original_goes_on() -> Result<()> {
-    let (_namespace, mut programs) = load(Hold::Ring)?;
+    let (_namespace, mut programs) = load(settings(Hold::Ring, LIMIT), RING)?;
     programs.set_mode(Mode::Protect)?;
     let frame = numbered(1, 1500);
     let mut lost = 0;
@@ -282,7 +257,7 @@ fn the_kernel_takes_the_types_of_the_object() -> Result<()> {
 
 #[test]
 fn time_per_frame_is_shown() -> Result<()> {
-    let (_namespace, mut programs) = load(Hold::Ring)?;
+    let (_namespace, mut programs) = load(settings(Hold::Ring, LIMIT), RING)?;
     for (mode, side) in [
         (Mode::Closed, Side::Guest),
         (Mode::Pass, Side::Guest),

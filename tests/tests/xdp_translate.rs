@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use aya::{TestRun as _, TestRunOptions};
-use colo_ebpf::{ABI_VERSION, Hold, MAX_FRAME, Mode, Settings};
-use colo_tests::netns::Netns;
+use colo_ebpf::{Hold, MAX_FRAME, Mode};
+use colo_tests::loaded::{load, settings};
 use colo_user::datapath::programs::{Programs, Side};
 use colo_user::mono::Mono;
 use colo_user::translate::{
@@ -25,30 +25,7 @@ use colo_user::wire::{TcpFlags, ether::ethertype, proto};
 
 const DROP: u32 = 1;
 const REDIRECT: u32 = 4;
-/// The loopback interface of any namespace, as a target that no frame is really sent to.
-const LOOPBACK: u32 = 1;
 const HOUR: Duration = Duration::from_secs(3600);
-
-fn load() -> Result<(Netns, Programs)> {
-    let namespace = Netns::new("colo-translate")?;
-    let programs = namespace.enter(|| -> Result<Programs> {
-        let mut programs = Programs::load(0, 0)?;
-        programs.set_settings(Settings {
-            abi: ABI_VERSION,
-            hold: Hold::Ring as u32,
-            hold_limit: MAX_FRAME as u32,
-            uplink_limit: 9014,
-            guest_limit: 9014,
-            filter: 0,
-            guest_mac: [0; 6],
-            reserved: [0; 2],
-        })?;
-        programs.set_ports(LOOPBACK, LOOPBACK)?;
-        programs.set_mode(Mode::Pass)?;
-        Ok(programs)
-    })?;
-    Ok((namespace, programs))
-}
 
 /// What the kernel makes of a frame; `None` if it drops it.
 fn kernel(programs: &mut Programs, direction: Direction, frame: &[u8]) -> Result<Option<Vec<u8>>> {
@@ -401,7 +378,8 @@ fn ensure_same_entry(programs: &Programs, view: &EntryView) -> Result<()> {
 fn compare(seed: u64, in_grace: bool) -> Result<[u64; 4]> {
     const ROUNDS: u64 = 60;
     const FRAMES: u64 = 200;
-    let (_namespace, mut programs) = load()?;
+    let (_namespace, mut programs) = load(settings(Hold::Ring, 9014), 0)?;
+    programs.set_mode(Mode::Pass)?;
     let connections = connections();
     let mut tally = [0; 4];
     for round in 0..ROUNDS {

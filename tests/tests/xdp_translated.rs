@@ -7,10 +7,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::{MapData, RingBuf};
 use aya::{TestRun as _, TestRunOptions};
-use colo_ebpf::{
-    ABI_VERSION, Counter, Hold, MAP_HOLD_RING, MAP_MIRROR_RING, MAX_FRAME, Mode, RECORD_HEADER_LEN, Settings,
-};
+use colo_ebpf::{Counter, Hold, MAP_HOLD_RING, MAP_MIRROR_RING, MAX_FRAME, Mode, RECORD_HEADER_LEN};
 use colo_tests::ends::{Ends, Joint};
+use colo_tests::loaded::{load, settings};
 use colo_tests::netns::Netns;
 use colo_user::datapath::programs::{Programs, Side};
 use colo_user::datapath::{AttachMode, HoldBackend, Role};
@@ -23,29 +22,13 @@ use colo_user::wire::{TcpFlags, proto};
 
 const DROP: u32 = 1;
 const REDIRECT: u32 = 4;
-const LOOPBACK: u32 = 1;
 const DELTA: Delta = Delta { seq: 0x1234_5678, ts: 777 };
 /// Offset of the TCP header in an untagged IPv4 frame.
 const TCP: usize = 34;
 
-fn load(mode: Mode) -> Result<(Netns, Programs)> {
-    let namespace = Netns::new("colo-translated")?;
-    let programs = namespace.enter(|| -> Result<Programs> {
-        let mut programs = Programs::load(1 << 20, 1 << 20)?;
-        programs.set_settings(Settings {
-            abi: ABI_VERSION,
-            hold: Hold::Ring as u32,
-            hold_limit: MAX_FRAME as u32,
-            uplink_limit: 9014,
-            guest_limit: 9014,
-            filter: 0,
-            guest_mac: [0; 6],
-            reserved: [0; 2],
-        })?;
-        programs.set_ports(LOOPBACK, LOOPBACK)?;
-        programs.set_mode(mode)?;
-        Ok(programs)
-    })?;
+fn in_mode(mode: Mode) -> Result<(Netns, Programs)> {
+    let (namespace, mut programs) = load(settings(Hold::Ring, 9014), 1 << 20)?;
+    programs.set_mode(mode)?;
     Ok((namespace, programs))
 }
 
@@ -107,7 +90,7 @@ fn next_record(ring: &mut RingBuf<MapData>) -> Option<Vec<u8>> {
 
 #[test]
 fn copies_are_in_wire_space_and_the_guest_hears_its_own() -> Result<()> {
-    let (_namespace, mut programs) = load(Mode::Protect)?;
+    let (_namespace, mut programs) = in_mode(Mode::Protect)?;
     let mut rings = [programs.take_ring(MAP_HOLD_RING)?, programs.take_ring(MAP_MIRROR_RING)?];
     programs.set_translations(Mono::ZERO, views(1))?;
     let said = Tcp::new(guest(), peer(0)).seq(1000).ack(5).data(b"hello").frame();
@@ -134,7 +117,7 @@ fn copies_are_in_wire_space_and_the_guest_hears_its_own() -> Result<()> {
 
 #[test]
 fn what_cannot_be_translated_is_dropped_and_counted() -> Result<()> {
-    let (_namespace, mut programs) = load(Mode::Protect)?;
+    let (_namespace, mut programs) = in_mode(Mode::Protect)?;
     let mut mirror = programs.take_ring(MAP_MIRROR_RING)?;
     programs.set_translations(Mono::ZERO, views(1))?;
     let wrap = Wrap::default();
@@ -167,14 +150,14 @@ fn what_cannot_be_translated_is_dropped_and_counted() -> Result<()> {
     let long = ip(v6("2001:db8::1"), v6("2001:db8::9"), proto::DEST_OPTIONS, &long, &wrap);
     programs.set_mode(Mode::Pass)?;
     ensure!(run(&mut programs, Side::Guest, &long, 1)?.0 == DROP);
-    let (_other, mut untold) = load(Mode::Pass)?;
+    let (_other, mut untold) = in_mode(Mode::Pass)?;
     ensure!(run(&mut untold, Side::Guest, &long, 1)?.0 == REDIRECT);
     Ok(())
 }
 
 #[test]
 fn an_unfinished_checksum_stays_unfinished() -> Result<()> {
-    let (_namespace, mut programs) = load(Mode::Pass)?;
+    let (_namespace, mut programs) = in_mode(Mode::Pass)?;
     programs.set_translations(Mono::ZERO, views(1))?;
     for length in [0, 1, 100, 1399, 1400] {
         let mut frame = Tcp::new(guest(), peer(0)).seq(1000).ack(5).data(&vec![7; length]).frame();
@@ -254,7 +237,7 @@ fn time_per_frame_is_shown() -> Result<()> {
         ("translated, 1448 bytes", Tcp::new(guest(), peer(0)).seq(1).ack(2).data(&[7; 1448]).frame()),
     ];
     for count in [0, 1, 10_000] {
-        let (_namespace, mut programs) = load(Mode::Pass)?;
+        let (_namespace, mut programs) = in_mode(Mode::Pass)?;
         if count > 0 {
             programs.set_translations(Mono::ZERO, views(count))?;
         }
@@ -267,7 +250,7 @@ fn time_per_frame_is_shown() -> Result<()> {
             println!("{count} entries, {what}: {:?} at best, {:?} median", took[0], took[7]);
         }
     }
-    let (_namespace, mut programs) = load(Mode::Pass)?;
+    let (_namespace, mut programs) = in_mode(Mode::Pass)?;
     for side in [Side::Guest, Side::Uplink] {
         println!(
             "{side:?}: {:?} instructions verified",
