@@ -1,10 +1,13 @@
 //! The control socket of an agent: one JSON object per line in, one per line out.
 //!
-//! `{"command":"status"}` is answered by a [`Status`](crate::agent::status::Status); what is not understood by
-//! `{"error":TEXT}`. The socket is a file of mode 0600. A lock file beside it, held for the life of the agent, refuses a
+//! `{"command":"status"}` is answered by a [`Status`](crate::agent::status::Status); `promote` (with `"force":true`), `demote`,
+//! `pause`, `resume`, `failover` and `test-failover` by an [`Outcome`] once it is there, but after `"timeout_ms"` at the latest
+//! (then its `outcome` is `unfinished`, and the agent goes on); what is not understood by `{"error":TEXT}`. The socket is a file of mode 0600. A lock file beside it, held for the life of the agent, refuses a
 //! second agent on the same interface; files left by one that was killed are replaced.
 
-use crate::agent::packet::{Command, Handle};
+use crate::agent::packet::{Asked, Command, Handle, Outcome, Wanted};
+use crate::failover::verbs::Verb;
+use crate::judge::JudgeSpec;
 use anyhow::{Context as _, Result, bail};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
@@ -12,6 +15,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -24,6 +28,14 @@ pub const DIRECTORY: &str = "/run/colo";
 pub const MAX_REQUEST: u64 = 4096;
 /// The packet thread answers in this time, or something is wrong with it.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long an order may take unless told otherwise, and at most.
+pub const ORDER_LIMIT: Duration = Duration::from_secs(60);
+/// See [`ORDER_LIMIT`].
+pub const MAX_ORDER_LIMIT: Duration = Duration::from_secs(3600);
+/// The command that changes nothing.
+pub const TEST: &str = "test-failover";
+const COMMANDS: &str = "status, promote, demote, pause, resume, failover, test-failover";
 
 /// The default control socket of the agent on guest interface `guest`.
 #[must_use]
@@ -73,8 +85,9 @@ impl ControlSocket {
         &self.path
     }
 
-    /// Answers until it is dropped.
-    pub async fn serve(self, agent: Handle) {
+    /// Answers until it is dropped. `judge` is whom the agent asks before it goes on alone.
+    pub async fn serve(self, agent: Handle, judge: Option<JudgeSpec>) {
+        let judge = Arc::new(judge);
         let listener = match self.listener.try_clone().and_then(UnixListener::from_std) {
             Ok(listener) => listener,
             Err(error) => {
@@ -85,7 +98,7 @@ impl ControlSocket {
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    tokio::spawn(converse(stream, agent.clone()));
+                    tokio::spawn(converse(stream, agent.clone(), Arc::clone(&judge)));
                 }
                 Err(error) => {
                     warn!("control socket: {error}");
@@ -139,7 +152,7 @@ fn take_lock(socket: &Path, path: &Path) -> Result<File> {
 }
 
 /// One connection: answers each line.
-async fn converse(stream: UnixStream, agent: Handle) {
+async fn converse(stream: UnixStream, agent: Handle, judge: Arc<Option<JudgeSpec>>) {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
     loop {
@@ -149,7 +162,7 @@ async fn converse(stream: UnixStream, agent: Handle) {
             Ok(_) => {}
         }
         let complete = line.ends_with('\n');
-        let mut answer = answer(&line, &agent).await.to_string();
+        let mut answer = answer(&line, &agent, judge.as_ref().as_ref()).await.to_string();
         answer.push('\n');
         // A reader that has left needs no answer, and a request without an end cannot be followed by another.
         if writer.write_all(answer.as_bytes()).await.is_err() || !complete {
@@ -158,7 +171,7 @@ async fn converse(stream: UnixStream, agent: Handle) {
     }
 }
 
-async fn answer(line: &str, agent: &Handle) -> Value {
+async fn answer(line: &str, agent: &Handle, judge: Option<&JudgeSpec>) -> Value {
     let error = |text: String| json!({ "error": text });
     let request: Value = match serde_json::from_str(line) {
         Ok(request) => request,
@@ -176,8 +189,27 @@ async fn answer(line: &str, agent: &Handle) -> Value {
                 Err(_) => error(format!("the packet thread has not answered for {ANSWER_LIMIT:?}")),
             }
         }
-        Some(other) => error(format!("command `{other}` is not known: status")),
-        None => error("no `command`: status".into()),
+        Some(word) => {
+            let order = Verb::named(word, request["force"] == true).map(Wanted::Order);
+            let Some(wanted) = order.or_else(|| (word == TEST).then_some(Wanted::Rehearsal)) else {
+                return error(format!("command `{word}` is not known: {COMMANDS}"));
+            };
+            let limit = request["timeout_ms"].as_u64().map_or(ORDER_LIMIT, Duration::from_millis);
+            let (reply, outcome) = oneshot::channel();
+            let judge = JudgeSpec::prospect(judge).await;
+            if !agent.send(Command::Order(Box::new(Asked { wanted, judge, reply }))) {
+                return error("the packet thread has ended".into());
+            }
+            let outcome = match tokio::time::timeout(limit.min(MAX_ORDER_LIMIT), outcome).await {
+                Ok(Ok(outcome)) => outcome,
+                Ok(Err(_)) => return error("the packet thread has ended".into()),
+                Err(_) => Outcome::unfinished(limit),
+            };
+            let mut answer = serde_json::to_value(outcome).unwrap_or_else(|e| error(e.to_string()));
+            answer["verb"] = word.into();
+            answer
+        }
+        None => error(format!("no `command`: {COMMANDS}")),
     }
 }
 
@@ -186,10 +218,18 @@ async fn answer(line: &str, agent: &Handle) -> Value {
 /// # Errors
 /// Nobody is there, or what came is no status.
 pub fn ask_status(path: &Path) -> Result<Value> {
+    ask(path, &json!({ "command": "status" }), ANSWER_LIMIT)
+}
+
+/// Gives the agent behind `path` a command that it answers within `limit`, and waits [`ANSWER_LIMIT`] longer.
+///
+/// # Errors
+/// Nobody is there, or what came is an error or no answer.
+pub fn ask(path: &Path, request: &Value, limit: Duration) -> Result<Value> {
     let stream = std::os::unix::net::UnixStream::connect(path)
         .with_context(|| format!("no agent answers on {}", path.display()))?;
-    stream.set_read_timeout(Some(ANSWER_LIMIT * 2))?;
-    (&stream).write_all(b"{\"command\":\"status\"}\n")?;
+    stream.set_read_timeout(Some(limit + ANSWER_LIMIT))?;
+    (&stream).write_all(format!("{request}\n").as_bytes())?;
     stream.shutdown(std::net::Shutdown::Write)?;
     let mut answer = String::new();
     (&stream).read_to_string(&mut answer).with_context(|| format!("no answer on {}", path.display()))?;

@@ -12,6 +12,7 @@ pub mod guest;
 pub mod image;
 pub mod journal;
 pub mod line;
+pub mod order;
 pub mod ours;
 pub mod probe;
 pub mod protected;

@@ -7,6 +7,7 @@ use colo_tests::{
     lab::child::Programs,
 };
 use colo_user::agent::protection::Reason;
+use colo_user::failover::verbs::Refusal;
 use colo_user::failover::{Standing, Why};
 use colo_user::heartbeat::detector::{PeerState, REASONS};
 use colo_user::heartbeat::{HostState, LinkState};
@@ -33,6 +34,9 @@ fn every_counter_reason_and_field_is_in_the_readme() {
     assert!(!named(&readme, "released_by_magic") && !named(&readme, "primary_magic"), "the check can fail");
     for reason in Reason::ALL {
         assert!(readme.contains(&format!("`{}`", reason.text())), "reason `{}`", reason.text());
+    }
+    for refusal in Refusal::WORDS {
+        assert!(readme.contains(&format!("`{refusal}`")), "refusal `{refusal}`");
     }
     let words = Standing::ALL.map(Standing::word).into_iter().chain(Why::ALL.map(Why::text));
     for word in words {

@@ -1,5 +1,6 @@
 //! Whether the pair protects its client, and if not, why: the words of status, log and alerts.
 
+use crate::failover::Standing;
 use std::fmt;
 
 /// Why there is no protection.
@@ -33,11 +34,21 @@ pub enum Reason {
     MonitorLost,
     /// The agent ends.
     Exiting,
+    /// The judge has not said yet who goes on: nothing leaves.
+    Holding,
+    /// The other side was lost, and this one's QEMU is being told.
+    TakingOver,
+    /// The other side was lost: this one is the service.
+    Alone,
+    /// An operator has switched it off.
+    Paused,
+    /// Nothing leaves here, nor will.
+    Closed,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 19] = [
         Self::Connecting,
         Self::Syncing,
         Self::PeerLost,
@@ -52,6 +63,11 @@ impl Reason {
         Self::LeftColo,
         Self::MonitorLost,
         Self::Exiting,
+        Self::Holding,
+        Self::TakingOver,
+        Self::Alone,
+        Self::Paused,
+        Self::Closed,
     ];
 
     /// The text in status and log, an interface.
@@ -72,6 +88,11 @@ impl Reason {
             Self::LeftColo => "left COLO",
             Self::MonitorLost => "monitor lost",
             Self::Exiting => "exiting",
+            Self::Holding => "holding",
+            Self::TakingOver => "taking over",
+            Self::Alone => "alone",
+            Self::Paused => "paused",
+            Self::Closed => "closed",
         }
     }
 }
@@ -87,6 +108,22 @@ pub enum Protection {
 }
 
 impl Protection {
+    /// The same with who may go on alone beside it: what that decides counts more than how the link is.
+    #[must_use]
+    pub fn beside(self, standing: Standing) -> Self {
+        match (standing, self) {
+            (Standing::Alone, _) => Self::Not(Reason::Alone),
+            (Standing::TakingOver, _) => Self::Not(Reason::TakingOver),
+            (Standing::Paused, _) => Self::Not(Reason::Paused),
+            (Standing::Holding | Standing::Asking, Self::Protected) => Self::Not(Reason::Holding),
+            (Standing::Closed, Self::Protected | Self::Not(Reason::PeerLeft | Reason::PeerLost)) => {
+                Self::Not(Reason::Closed)
+            }
+            (Standing::Passing | Standing::Protected, _)
+            | (Standing::Holding | Standing::Asking | Standing::Closed, Self::Not(_)) => self,
+        }
+    }
+
     /// `protected` or `not-protected`.
     #[must_use]
     pub const fn state(self) -> &'static str {

@@ -112,9 +112,10 @@ async fn supervise(options: Options, control: ControlSocket) -> Result<()> {
     let connector = Connector::new(options.peer.clone(), hello, Arc::clone(&slot), links)?;
 
     let (guest, uplink) = (options.datapath.guest.clone(), options.datapath.uplink.clone());
+    let judge = options.alone.judge.clone();
     let mut packet = start_packet_thread(options, boot_of(boot), handle.clone(), port, slot).await?;
     info!("{role} on {guest} (guest) and {uplink} (uplink), control socket {}", control.path().display());
-    tokio::spawn(control.serve(handle.clone()));
+    tokio::spawn(control.serve(handle.clone(), judge));
     let mut connecting = tokio::spawn(connector.run());
     loop {
         tokio::select! {

@@ -9,6 +9,7 @@ pub mod protect;
 pub mod secondary;
 pub mod signals;
 pub mod status;
+pub mod verbs;
 pub mod watchdog;
 
 use std::process::ExitCode;
@@ -32,6 +33,12 @@ pub enum Command {
     Secondary(secondary::Secondary),
     Protect(protect::Protect),
     Status(status::Status),
+    Promote(verbs::Promote),
+    Demote(verbs::Demote),
+    Pause(verbs::Pause),
+    Resume(verbs::Resume),
+    Failover(verbs::Failover),
+    TestFailover(verbs::TestFailover),
     Detach(detach::Detach),
     Compare(compare::Compare),
     Diff(diff::Diff),
@@ -46,6 +53,12 @@ impl Command {
             Self::Secondary(secondary) => secondary.run(),
             Self::Protect(protect) => protect.run(),
             Self::Status(status) => status.run(),
+            Self::Promote(promote) => promote.run(),
+            Self::Demote(demote) => demote.run(),
+            Self::Pause(pause) => pause.run(),
+            Self::Resume(resume) => resume.run(),
+            Self::Failover(failover) => failover.run(),
+            Self::TestFailover(test) => test.run(),
             Self::Detach(detach) => detach.run(),
             Self::Compare(compare) => compare.run(),
             Self::Diff(diff) => diff.run(),

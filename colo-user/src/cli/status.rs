@@ -35,8 +35,7 @@ pub struct Status {
 impl Status {
     /// Asks once and prints the answer.
     pub fn run(self) -> Result<ExitCode> {
-        let asked =
-            self.control.map_or_else(|| only_socket(Path::new(DIRECTORY)), Ok).and_then(|p| ask_status(&p));
+        let asked = socket(self.control).and_then(|p| ask_status(&p));
         let status = match asked {
             Ok(status) => status,
             Err(error) => {
@@ -51,6 +50,11 @@ impl Status {
         }
         Ok(if status["state"] == "protected" { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
+}
+
+/// The control socket given, or the only one on this host.
+pub(super) fn socket(given: Option<PathBuf>) -> Result<PathBuf> {
+    given.map_or_else(|| only_socket(Path::new(DIRECTORY)), Ok)
 }
 
 fn only_socket(directory: &Path) -> Result<PathBuf> {

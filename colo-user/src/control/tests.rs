@@ -62,7 +62,7 @@ async fn requests_are_answered_line_by_line_and_bad_ones_by_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("tap0.sock");
     let (handle, port) = channel().unwrap();
-    tokio::spawn(ControlSocket::open(&path).unwrap().serve(handle));
+    tokio::spawn(ControlSocket::open(&path).unwrap().serve(handle, None));
     let agent = std::thread::spawn(move || {
         for _ in 0..2 {
             match port.recv_within(Duration::from_secs(20)) {

@@ -37,13 +37,15 @@
 //!   term's no is followed by a peer that has the old term or the new.
 //!
 //! By file: [`primary`] and [`secondary`] are the machines, [`takeover`] is what they say to their QEMU when they go on
-//! alone, [`watch`] tells a frozen QEMU, [`elsewhere`] is what other links say of the peer, [`memory`] is what an agent must know when it is started again.
+//! alone, [`verbs`] is what an operator may order, [`watch`] tells a frozen QEMU, [`elsewhere`] is what other links say of the peer,
+//! [`memory`] is what an agent must know when it is started again.
 
 pub mod elsewhere;
 pub mod memory;
 pub mod primary;
 pub mod secondary;
 pub mod takeover;
+pub mod verbs;
 pub mod watch;
 
 pub use elsewhere::Elsewhere;
@@ -81,19 +83,23 @@ pub enum Standing {
     TakingOver,
     /// This side is the service, without a second.
     Alone,
+    /// Primary: an operator has switched protection off. Output leaves at once; the secondary can never take over in the
+    /// term that it was protected in.
+    Paused,
     /// Nothing leaves and nothing will. Secondary: nor could it.
     Closed,
 }
 
 impl Standing {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Passing,
         Self::Protected,
         Self::Holding,
         Self::Asking,
         Self::TakingOver,
         Self::Alone,
+        Self::Paused,
         Self::Closed,
     ];
 
@@ -107,6 +113,7 @@ impl Standing {
             Self::Asking => "asking",
             Self::TakingOver => "taking-over",
             Self::Alone => "alone",
+            Self::Paused => "paused",
             Self::Closed => "closed",
         }
     }
@@ -169,11 +176,19 @@ pub enum Why {
     WrongRole,
     /// Secondary: its disk may lack what is in the state that it has loaded.
     Unconfirmed,
+    /// An operator closed this side.
+    Demoted,
+    /// An operator handed the service to the other side.
+    HandedOver,
+    /// An operator has this side go on without a yes of the judge.
+    Forced,
+    /// An operator has switched protection off.
+    Paused,
 }
 
 impl Why {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 28] = [
         Self::Unknown,
         Self::Fresh,
         Self::InSync,
@@ -198,6 +213,10 @@ impl Why {
         Self::JudgeSaidYes,
         Self::WrongRole,
         Self::Unconfirmed,
+        Self::Demoted,
+        Self::HandedOver,
+        Self::Forced,
+        Self::Paused,
     ];
 
     /// The text in status and log, an interface.
@@ -228,6 +247,10 @@ impl Why {
             Self::JudgeSaidYes => "judge said yes",
             Self::WrongRole => "vm in the other role",
             Self::Unconfirmed => "state not confirmed",
+            Self::Demoted => "demoted",
+            Self::HandedOver => "handed over",
+            Self::Forced => "forced",
+            Self::Paused => "paused",
         }
     }
 }
@@ -252,7 +275,7 @@ pub enum Loss {
 /// Why an agent closes the link, as far as it decides who may go on alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parting {
-    /// Primary: it is closed, and all that it held is dropped.
+    /// It is closed, and all that it held is dropped.
     Closed,
     /// Secondary: its VM is gone or frozen.
     VmGone,
@@ -281,7 +304,7 @@ impl Parting {
     #[must_use]
     pub const fn bye(self) -> (ByeReason, &'static str) {
         match self {
-            Self::Closed => (ByeReason::Closed, "the primary is closed, and all that it held is dropped"),
+            Self::Closed => (ByeReason::Closed, "this side is closed, and all that it held is dropped"),
             Self::VmGone => (ByeReason::VmGone, "the secondary's VM is gone or does not answer"),
             Self::TookOver => (ByeReason::TookOver, "this side goes on alone"),
             Self::Refused => (ByeReason::Refused, "the judge was asked in this term"),
@@ -350,12 +373,20 @@ pub enum Order {
     Hold,
     /// What was decided meanwhile is carried out, in order; from here on it leaves as the comparator says.
     Resume,
+    /// What may leave by now leaves before anything that follows.
+    Flush,
     /// All that is held is dropped, and nothing leaves or enters any more.
     Shut,
     /// Primary: all that is held leaves in order, then everything goes straight through.
     Open,
     /// Primary: nothing goes straight through any more, what the guest says is taken and leaves as the comparator says.
     Guard,
+    /// Primary: have a checkpoint made.
+    Checkpoint,
+    /// Primary: all that is held leaves in order, then everything at once, with the pair kept.
+    Pause,
+    /// Primary: the session begins anew, in this term: at its first checkpoint protection is on again.
+    Anew(u64),
     /// Secondary: the guest is the service: it gets the input withheld from it, its translation goes into the kernel and
     /// stays there, what it said and the client may lack leaves first, then everything goes straight through; announce it.
     TakeOver,

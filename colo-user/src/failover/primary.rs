@@ -1,4 +1,6 @@
-//! The primary's side: see the module above.
+//! The primary's side: see the module above. What an operator orders of it is in [`verbs`].
+
+mod verbs;
 
 use super::elsewhere::{CARRIER_GRACE, Elsewhere};
 use super::takeover::{Step, Takeover};
@@ -32,6 +34,10 @@ enum State {
     Asking(Question),
     TakingOver(Takeover),
     Alone,
+    /// The judge has said yes, and the pair is kept; or the agents begin another term.
+    Paused {
+        resuming: bool,
+    },
     Closed,
 }
 
@@ -53,6 +59,12 @@ pub struct Primary {
     elsewhere: Elsewhere,
     /// Since when the uplink has no carrier.
     dark: Option<Mono>,
+    /// An operator has this side go on whatever the judge says.
+    forced: bool,
+    /// The judge was asked for a pause.
+    pausing: bool,
+    /// The service is handed over at the next checkpoint, unless none has come by then.
+    plan: Option<Mono>,
     kept: Option<Memory>,
 }
 
@@ -73,6 +85,9 @@ impl Primary {
             joined: false,
             elsewhere: Elsewhere::Unknown,
             dark: None,
+            forced: false,
+            pausing: false,
+            plan: None,
             kept,
         }
     }
@@ -87,6 +102,7 @@ impl Primary {
             State::Asking(_) => Standing::Asking,
             State::TakingOver(_) => Standing::TakingOver,
             State::Alone => Standing::Alone,
+            State::Paused { .. } => Standing::Paused,
             State::Closed => Standing::Closed,
         }
     }
@@ -122,7 +138,7 @@ impl Primary {
             self.next = kept.next.map(|term| Next { term, cut: true });
         }
         let stood = kept.map(|kept| kept.standing);
-        self.spent = matches!(stood, Some(Standing::Asking | Standing::TakingOver));
+        self.spent = matches!(stood, Some(Standing::Asking | Standing::TakingOver | Standing::Paused));
         match (past, stood) {
             (Past::Fresh, _) => {
                 (self.state, self.why) = (State::Passing { alone: false }, Why::Fresh);
@@ -148,8 +164,8 @@ impl Primary {
                 out.push(Order::Bye(Parting::Closed));
                 return None;
             }
-            State::Unknown => {
-                // Which term to offer is known when the VM is.
+            State::Unknown | State::Paused { .. } => {
+                // Which term to offer is known when the VM is, or when the loss of the last session is.
                 out.push(Order::Bye(Parting::Left));
                 return None;
             }
@@ -177,7 +193,7 @@ impl Primary {
     /// The peer has heard the session's beginning, and answers.
     pub fn in_sync(&mut self, out: &mut Vec<Order>) {
         if matches!(self.state, State::Alone) {
-            (self.state, self.why) = (State::Passing { alone: true }, Why::JudgeSaidYes);
+            self.state = State::Passing { alone: true };
             (self.term, self.spent) = (None, false);
             out.push(Order::Guard);
         } else if self.next.is_none() && self.spent {
@@ -196,7 +212,8 @@ impl Primary {
         if !self.joined {
             return;
         }
-        if matches!(self.state, State::Passing { .. }) {
+        if matches!(self.state, State::Passing { .. } | State::Paused { resuming: true }) {
+            (self.spent, self.forced) = (false, false);
             self.term = self.next.take().map(|next| next.term).or(self.term);
             (self.state, self.why) = (State::Protected, Why::AwaitsCheckpoint);
             self.remember(Standing::Protected, out);
@@ -213,12 +230,16 @@ impl Primary {
             return;
         }
         match self.state {
-            State::Protected => self.why = Why::InSync,
+            State::Protected => {
+                self.why = Why::InSync;
+                self.handed_over(out);
+            }
             // It was asked about a term that is over: neither side listens to the answer.
             State::Holding { .. } | State::Asking(_) if self.next.is_some() || !self.spent => {
                 if let Some(next) = self.next.take() {
                     (self.term, self.spent) = (Some(next.term), false);
                 }
+                (self.forced, self.pausing) = (false, false);
                 (self.state, self.why) = (State::Protected, Why::InSync);
                 self.remember(Standing::Protected, out);
                 out.push(Order::Resume);
@@ -242,8 +263,10 @@ impl Primary {
             Loss::Bye(Parting::Refused) => self.spent = true,
             _ => {}
         }
+        self.plan = None;
         match self.state {
             State::Passing { alone: true } => self.alone(out),
+            State::Paused { .. } => self.take_over(now, out),
             State::Protected | State::Holding { .. } => {
                 let grace = match loss {
                     Loss::Link | Loss::Bye(Parting::Refused) => GRACE.min(self.config.lease / 2),
@@ -296,6 +319,7 @@ impl Primary {
             (_, State::Passing { .. }) => {}
             (Trouble::Gone, _) => self.close(Why::VmGone, out),
             (Trouble::Frozen, _) => self.close(Why::VmFrozen, out),
+            (Trouble::Stuck | Trouble::LeftColo, State::Paused { .. }) => self.take_over(now, out),
             (Trouble::Stuck, State::Protected) => self.hold(Some(now), Why::CheckpointOverdue, out),
             (Trouble::LeftColo, State::Protected | State::Holding { ask_at: None }) => {
                 self.hold(Some(now), Why::LeftColo, out);
@@ -316,17 +340,19 @@ impl Primary {
                     self.term = Some(next.term);
                     self.ask(out);
                 }
+                None if self.pausing && self.joined => self.paused(out),
                 None => {
-                    self.why = Why::JudgeSaidYes;
-                    self.remember(Standing::TakingOver, out);
-                    out.push(Order::Bye(Parting::TookOver));
-                    let before = self.config.before.clone();
-                    self.state = State::TakingOver(Takeover::begin(now, before, self.config.vm_limit, out));
+                    self.forced = false;
+                    self.take_over(now, out);
                 }
             },
+            Answer::No(_) | Answer::None(_) if self.forced => self.take_over(now, out),
             // The other side goes on, in this term or in the next.
             Answer::No(_) => self.close(Why::JudgeSaidNo, out),
             Answer::None(_) => {
+                if self.pausing {
+                    self.not_paused(out);
+                }
                 self.why = Why::JudgeSilent;
                 self.state = State::Asking(Question { again: Some(now + ASK_AGAIN) });
             }
@@ -344,6 +370,7 @@ impl Primary {
 
     /// Time passes.
     pub fn tick(&mut self, now: Mono, out: &mut Vec<Order>) {
+        self.plan = self.plan.filter(|until| now < *until);
         match &mut self.state {
             State::Holding { ask_at: Some(at) } if now >= *at => self.ask(out),
             State::Asking(Question { again: Some(at) }) if now >= *at => self.ask(out),
@@ -359,7 +386,7 @@ impl Primary {
             State::Holding { ask_at } => *ask_at,
             State::Asking(question) => question.again,
             State::TakingOver(takeover) => Some(takeover.next_deadline()),
-            _ => None,
+            _ => self.plan,
         }
     }
 
@@ -381,8 +408,17 @@ impl Primary {
         out.push(Order::Ask { term, claimant: self.claimant });
     }
 
+    fn take_over(&mut self, now: Mono, out: &mut Vec<Order>) {
+        self.why = if self.forced { Why::Forced } else { Why::JudgeSaidYes };
+        self.remember(Standing::TakingOver, out);
+        out.push(Order::Bye(Parting::TookOver));
+        let before = self.config.before.clone();
+        self.state = State::TakingOver(Takeover::begin(now, before, self.config.vm_limit, out));
+    }
+
     fn alone(&mut self, out: &mut Vec<Order>) {
-        (self.state, self.why) = (State::Alone, Why::JudgeSaidYes);
+        let why = if self.forced { Why::Forced } else { Why::JudgeSaidYes };
+        (self.state, self.why, self.pausing) = (State::Alone, why, false);
         self.remember(Standing::Alone, out);
         out.push(Order::Open);
     }

@@ -1,4 +1,6 @@
-//! The secondary's side: see the module above.
+//! The secondary's side: see the module above. What an operator orders of it is in [`verbs`].
+
+mod verbs;
 
 use super::elsewhere::{Elsewhere, precedence};
 use super::takeover::{Step, Takeover};
@@ -43,6 +45,10 @@ pub struct Secondary {
     elsewhere: Elsewhere,
     /// The primary's agent has cut the state in which the VM runs.
     confirmed: bool,
+    /// An operator has this side take over whatever the judge says.
+    forced: bool,
+    /// The primary has gone on alone since a state was loaded.
+    stale: bool,
     kept: Option<Memory>,
 }
 
@@ -64,6 +70,8 @@ impl Secondary {
             joined: false,
             elsewhere: Elsewhere::Unknown,
             confirmed: false,
+            forced: false,
+            stale: false,
             kept,
         }
     }
@@ -176,7 +184,7 @@ impl Secondary {
             return;
         }
         if let Some(term) = self.next.take() {
-            (self.term, self.asked) = (Some(term), false);
+            (self.term, self.asked, self.stale) = (Some(term), false, false);
             (self.state, self.why) = (State::Holding { ask_at: None }, Why::AwaitsCheckpoint);
             self.remember(Standing::Protected, out);
         }
@@ -187,6 +195,7 @@ impl Secondary {
     /// after it only what this side has said as well.
     fn protected(&mut self) {
         if self.joined && matches!(self.state, State::Protected | State::Holding { .. }) {
+            self.forced = false;
             (self.state, self.why) = match self.next {
                 None => (State::Protected, Why::InSync),
                 // The old state is good for as long as there is no new one.
@@ -199,6 +208,9 @@ impl Secondary {
     pub fn lost(&mut self, loss: Loss, heard: Mono, out: &mut Vec<Order>) {
         self.joined = false;
         self.next = None;
+        if loss == Loss::Bye(Parting::TookOver) {
+            (self.stale, self.forced) = (true, false);
+        }
         match (&self.state, loss) {
             (
                 State::Closed { .. } | State::Protected | State::Holding { .. },
@@ -257,11 +269,11 @@ impl Secondary {
         match answer {
             Answer::Yes if !self.may_serve() => self.close(Why::Unconfirmed, out),
             Answer::Yes => {
-                self.why = Why::JudgeSaidYes;
-                self.remember(Standing::TakingOver, out);
-                out.push(Order::Bye(Parting::TookOver));
-                let before = self.config.before.clone();
-                self.state = State::TakingOver(Takeover::begin(now, before, self.config.vm_limit, out));
+                self.forced = false;
+                self.begin_takeover(now, out);
+            }
+            Answer::No(_) | Answer::None(_) if self.forced && self.may_serve() => {
+                self.begin_takeover(now, out);
             }
             Answer::No(_) => {
                 self.close(Why::JudgeSaidNo, out);
@@ -287,7 +299,12 @@ impl Secondary {
     pub fn tick(&mut self, now: Mono, out: &mut Vec<Order>) {
         let due = self.next_deadline().is_some_and(|at| now >= at);
         match &mut self.state {
-            State::Holding { .. } | State::Asking(_) if due => self.ask(self.why, out),
+            State::Holding { .. } | State::Asking(_) if due => {
+                if self.forced && !self.config.judged && self.may_serve() {
+                    return self.begin_takeover(now, out);
+                }
+                self.ask(self.why, out);
+            }
             State::TakingOver(takeover) => takeover.tick(now, out),
             _ => {}
         }
@@ -328,8 +345,17 @@ impl Secondary {
         out.push(Order::Ask { term, claimant: self.claimant });
     }
 
+    fn begin_takeover(&mut self, now: Mono, out: &mut Vec<Order>) {
+        self.why = if self.forced { Why::Forced } else { Why::JudgeSaidYes };
+        self.remember(Standing::TakingOver, out);
+        out.push(Order::Bye(Parting::TookOver));
+        let before = self.config.before.clone();
+        self.state = State::TakingOver(Takeover::begin(now, before, self.config.vm_limit, out));
+    }
+
     fn take_over(&mut self, out: &mut Vec<Order>) {
-        (self.state, self.why) = (State::Alone, Why::JudgeSaidYes);
+        let why = if self.forced { Why::Forced } else { Why::JudgeSaidYes };
+        (self.state, self.why) = (State::Alone, why);
         self.remember(Standing::Alone, out);
         out.push(Order::TakeOver);
     }

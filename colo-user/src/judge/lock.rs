@@ -7,7 +7,8 @@
 //!
 //! The file system may hang. It is waited for in a thread that nothing else waits for, one at a time.
 
-use super::{Answer, Claim, Claimant};
+use super::{Answer, Claim, Claimant, Prospect};
+use rustix::fs::Access;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -54,6 +55,23 @@ impl Lock {
             let _ = reply.send(take(&directory, &claim));
         }));
         answered.await.unwrap_or_else(|_| Answer::None("the attempt was given up".into()))
+    }
+}
+
+/// Whether claims can be made in `directory` now. What hangs is given up after `limit`, and left to itself.
+pub async fn prospect(directory: PathBuf, limit: Duration) -> Prospect {
+    let shown = directory.display().to_string();
+    let look = tokio::task::spawn_blocking(move || {
+        if !fs::metadata(&directory)?.is_dir() {
+            return Err(io::Error::from(ErrorKind::NotADirectory));
+        }
+        Ok(rustix::fs::access(&directory, Access::WRITE_OK | Access::EXEC_OK)?)
+    });
+    match tokio::time::timeout(limit, look).await {
+        Ok(Ok(Ok(()))) => Prospect::Reachable,
+        Ok(Ok(Err(error))) => Prospect::Unreachable(format!("{shown}: {error}")),
+        Ok(Err(error)) => Prospect::Unreachable(format!("{shown}: {error}")),
+        Err(_) => Prospect::Unreachable(format!("{shown}: no answer within {limit:?}")),
     }
 }
 

@@ -29,6 +29,8 @@ use tracing::warn;
 
 /// A judge that has not answered in this time has given none.
 pub const LIMIT: Duration = Duration::from_secs(10);
+/// A judge that cannot be looked at in this time cannot be asked.
+pub const PROSPECT_LIMIT: Duration = Duration::from_secs(2);
 /// Longest name of a pair.
 pub const MAX_PAIR: usize = 64;
 
@@ -110,6 +112,21 @@ pub enum Answer {
     None(String),
 }
 
+/// Whether a judge could be asked now; to find out claims nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Prospect {
+    /// There is none.
+    None,
+    /// Nobody is asked.
+    Unfenced,
+    /// It can be asked.
+    Reachable,
+    /// It cannot, and why.
+    Unreachable(String),
+    /// Nobody knows before it is asked, and why.
+    Unknown(String),
+}
+
 /// A judge as the command line names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JudgeSpec {
@@ -129,6 +146,20 @@ impl FromStr for JudgeSpec {
             Some(("lock", directory)) if !directory.is_empty() => Ok(Self::Lock(directory.into())),
             Some(("exec", command)) if !command.trim().is_empty() => Ok(Self::Exec(command.to_owned())),
             _ => Err(format!("`{text}` is neither lock:DIRECTORY nor exec:COMMAND")),
+        }
+    }
+}
+
+impl JudgeSpec {
+    /// Whether it could be asked now.
+    pub async fn prospect(spec: Option<&Self>) -> Prospect {
+        match spec {
+            None => Prospect::None,
+            Some(Self::Unfenced) => Prospect::Unfenced,
+            Some(Self::Exec(_)) => {
+                Prospect::Unknown("a command is not run to find out: it may fence the other side".to_owned())
+            }
+            Some(Self::Lock(directory)) => lock::prospect(directory.clone(), PROSPECT_LIMIT).await,
         }
     }
 }

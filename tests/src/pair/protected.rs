@@ -17,6 +17,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::{
     disk,
     journal::Journal,
+    order::{Answer, order},
     stage::{Followed, PATIENCE, Pair, Setup, cache},
     vm::{Accel, Extras, Vm},
     watch::Side,
@@ -199,6 +200,11 @@ impl Protected {
     /// What the agent on a host says.
     pub fn status(&self, side: Side) -> Result<Status> {
         Status::ask(&self.pair.programs.colo, &self.agents[side.index()].control)
+    }
+
+    /// Gives the agent on a host an order, and waits for its end.
+    pub fn order(&self, side: Side, words: &[&str]) -> Result<Answer> {
+        order(&self.pair.programs.colo, &self.agents[side.index()].control, words)
     }
 
     /// The process of the agent on a host.

@@ -339,6 +339,9 @@ impl PrimaryAgent {
                 }
                 Order::Remember(memory) => io.kept = Some(memory),
                 Order::TakeOver => unreachable!("a primary does not take over"),
+                Order::Flush | Order::Checkpoint | Order::Pause | Order::Anew(_) => {
+                    unreachable!("no operator gives orders here")
+                }
             }
         }
     }

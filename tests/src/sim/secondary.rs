@@ -266,8 +266,16 @@ impl SecondaryAgent {
                     self.captured(now, io);
                     self.speak(io);
                 }
-                Order::Hold | Order::Resume | Order::Shut | Order::Open | Order::Guard => {
-                    unreachable!("a secondary holds nothing")
+                Order::Hold
+                | Order::Resume
+                | Order::Flush
+                | Order::Shut
+                | Order::Open
+                | Order::Guard
+                | Order::Checkpoint
+                | Order::Pause
+                | Order::Anew(_) => {
+                    unreachable!("a secondary holds nothing, and no operator gives orders here")
                 }
             }
         }

@@ -62,6 +62,8 @@ const PACKAGES: &[Package] = &[
         Scope::Peer,
         "its colo-compare is what we are compared with",
     ),
+    package("libxml2-utils", Some("xmllint"), Scope::Peer, "checks the OCF resource agent's description"),
+    package("resource-agents", Some("ocf-tester"), Scope::Peer, "tests the OCF resource agent"),
 ];
 
 /// What to do when apt fails.

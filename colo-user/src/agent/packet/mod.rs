@@ -7,6 +7,7 @@ mod monitor;
 pub mod primary;
 pub mod seat;
 pub mod secondary;
+mod verbs;
 
 use crate::agent::heart::Heart;
 use crate::agent::status::Status;
@@ -30,6 +31,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tracing::warn;
+pub use verbs::{Asked, Outcome, Wanted};
 
 /// Most frames of guest output taken in one turn.
 const CAPTURE_BATCH: usize = 256;
@@ -55,6 +57,8 @@ pub enum Command {
     Peer(Verdict),
     /// Say how things stand.
     Status(oneshot::Sender<Status>),
+    /// An operator orders something, or wants to know what would happen.
+    Order(Box<Asked>),
     /// End in order.
     Exit,
 }

@@ -145,6 +145,7 @@ impl PrimaryThread {
                         // Whoever asked may have left.
                         let _ = reply.send(self.status());
                     }
+                    Command::Order(asked) => self.ordered(now, *asked)?,
                     Command::Exit => return self.exit(now),
                 }
             }
@@ -408,6 +409,7 @@ impl PrimaryThread {
 
     fn status(&mut self) -> Status {
         let protection = self.protection();
+        let protection = self.seat.as_ref().map_or(protection, |s| protection.beside(s.machine.standing()));
         let (attach, hold) = words(self.datapath.attached(), self.datapath.backend());
         let by = self.core.asked().clone();
         let vm = self.eye.iter().flat_map(Eye::counters);

@@ -1,10 +1,12 @@
 //! A failover machine's place in a packet thread: what it is told once, and what carries its questions out.
 
-use super::{Command, Handle};
+use super::{Asked, Command, Handle, Wanted};
 use crate::agent::run::Alone;
+use crate::failover::verbs::{Commanded, Context, Ended, Refusal, Reply, Verb};
 use crate::failover::{Config, Memory, Order, Primary, Secondary, Standing, Why};
 use crate::judge::{Claim, Claimant, Judge, Pair};
 use crate::link::frame::Role;
+use crate::mono::Mono;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -88,12 +90,14 @@ pub(super) struct Seat<M> {
     right: Right,
     role: Role,
     told: (Standing, Why),
+    /// The order that has not come to its end, and who waits for that.
+    pending: Option<(Verb, Asked)>,
 }
 
-impl<M> Seat<M> {
+impl<M: Commanded> Seat<M> {
     fn new(machine: M, role: Role, right: Right, orders: Vec<Order>) -> Self {
         let told = (Standing::Closed, Why::Unknown);
-        Self { machine, orders, joined: false, commits: 0, right, role, told }
+        Self { machine, orders, joined: false, commits: 0, right, role, told, pending: None }
     }
 
     pub fn ask(&self, term: u64, claimant: Claimant) {
@@ -126,8 +130,38 @@ impl<M> Seat<M> {
         self.orders = orders;
     }
 
-    /// Logs a change.
-    pub fn tell(&mut self, now: (Standing, Why)) {
+    /// An operator orders something, or asks what would happen. `fresh` is a random term.
+    pub fn ordered(&mut self, now: Mono, asked: Asked, fresh: u64) {
+        let verb = match asked.wanted {
+            Wanted::Order(verb) => verb,
+            Wanted::Rehearsal => return asked.rehearsed(&self.machine),
+        };
+        // Whoever waited for the last one may have left.
+        let last = self.pending.as_ref().filter(|(_, asked)| !asked.is_left()).map(|(verb, _)| *verb);
+        if let Some(last) = last {
+            return asked.refuse(Refusal::Busy(last));
+        }
+        info!("ordered: {verb}");
+        let context = Context { judge: asked.judge.clone(), fresh };
+        match self.machine.order(now, verb, &context, &mut self.orders) {
+            Reply::Done(text) => asked.ended(self.machine.stands(), Ended::Done(text)),
+            Reply::Begun => self.pending = Some((verb, asked)),
+            Reply::Refused(refusal) => {
+                info!("{verb} is refused: {refusal}");
+                asked.refuse(refusal);
+            }
+        }
+    }
+
+    /// Logs a change, and answers whoever waits for it.
+    pub fn tell(&mut self) {
+        let now = self.machine.stands();
+        if let Some((verb, asked)) = self.pending.take() {
+            match self.machine.progress(verb) {
+                Some(ended) => asked.ended(now, ended),
+                None => self.pending = Some((verb, asked)),
+            }
+        }
         if std::mem::replace(&mut self.told, now) == now {
             return;
         }

@@ -111,6 +111,7 @@ impl SecondaryThread {
                         // Whoever asked may have left.
                         let _ = reply.send(self.status());
                     }
+                    Command::Order(asked) => self.ordered(now, *asked)?,
                     Command::Exit => return self.exit(),
                 }
             }
@@ -328,6 +329,7 @@ impl SecondaryThread {
 
     fn status(&mut self) -> Status {
         let protection = self.protection();
+        let protection = self.seat.as_ref().map_or(protection, |s| protection.beside(s.machine.standing()));
         let (attach, hold) = words(self.datapath.attached(), self.datapath.backend());
         Status {
             role: "secondary",

@@ -3,10 +3,11 @@
 //! ```text
 //!  guard    Free ──COLO entered──▶ Colo ──COLO left──▶ Lost ──COLO entered──▶ Colo
 //!             ▲                      └─────────────────┴──── goes on alone ──▶ Free
+//!           Colo ──paused──▶ Paused ──resumed──▶ Resuming ──checkpoint──▶ Colo
 //!  session  begun ──the secondary answers (begin)──▶ ready ──commit──▶ covered
 //! ```
 //!
-//! *Free*: output leaves at once. Otherwise it is compared once *covered*, and waits until then. A STOP between the
+//! *Free*, *Paused* and *Resuming*: output leaves at once. Otherwise it is compared once *covered*, and waits until then. A STOP between the
 //! beginning of a session and its answer may be of a checkpoint that the secondary does not count: the session begins anew
 //! when the guest runs, so that both count from the same one on. Every checkpoint since then is a [`Cut`] in a queue; frames
 //! are placed by their stamps against the silence of the first, and wait undecided behind it.
@@ -27,6 +28,10 @@ enum Guard {
     Free,
     Colo,
     Lost,
+    /// In COLO, and output leaves at once.
+    Paused,
+    /// The same, until the next checkpoint.
+    Resuming,
 }
 
 /// A checkpoint on its way from STOP to commit.
@@ -77,12 +82,12 @@ impl Following {
 
     /// Whether output leaves at once.
     pub fn free(&self) -> bool {
-        self.guard == Guard::Free
+        matches!(self.guard, Guard::Free | Guard::Paused | Guard::Resuming)
     }
 
     /// Whether the secondary shares the epoch.
-    pub const fn covered(&self) -> bool {
-        self.covered
+    pub fn covered(&self) -> bool {
+        self.covered && !self.free()
     }
 
     /// Whether the secondary has answered the session.
@@ -122,6 +127,8 @@ impl Following {
             _ if !self.placed => Reason::MonitorLost,
             Guard::Free => Reason::NotInColo,
             Guard::Lost => Reason::LeftColo,
+            Guard::Paused => Reason::Paused,
+            Guard::Resuming => Reason::CheckpointDue,
             Guard::Colo if self.covered => return Protection::Protected,
             Guard::Colo => Reason::CheckpointDue,
         })
@@ -192,7 +199,7 @@ impl Primary {
             Told::Placed { colo, stopped, missed } => {
                 following.placed = true;
                 following.stopped = stopped;
-                let entered = colo && following.guard != Guard::Colo;
+                let entered = colo && matches!(following.guard, Guard::Free | Guard::Lost);
                 if entered {
                     following.guard = Guard::Colo;
                 }
@@ -253,6 +260,9 @@ impl Primary {
             following.anew |= following.ready;
         } else {
             self.own.input_cuts_inexact += u64::from(!exact);
+            if following.guard == Guard::Resuming {
+                following.guard = Guard::Colo;
+            }
             following.cuts.push_back(Cut { first, exact, bases, sent: false, silence: None, drained: false });
             self.send_cut(outbox);
         }
@@ -295,7 +305,7 @@ impl Primary {
             return self.begin_anew(now, Some(outbox));
         }
         following.ready = true;
-        if following.guard == Guard::Colo {
+        if matches!(following.guard, Guard::Colo | Guard::Resuming) {
             let text = "the agents have met, and the secondary's state is older".into();
             let request = Request { kind: "session", text, epoch: self.epochs.epoch(), divergence: None };
             self.post(now, request, effects);
@@ -328,6 +338,22 @@ impl Primary {
         following.term = next_term(following.term);
         following.anew = true;
         self.release_all(now, effects);
+        self.judge_protection_if_linked();
+    }
+
+    /// Protection is switched off: everything held leaves in order, and from here on at once; checkpoints go on.
+    pub fn pause(&mut self, now: Mono, effects: &mut Vec<Effect>) {
+        let Some(following) = &mut self.following else { return };
+        following.guard = Guard::Paused;
+        self.release_all(now, effects);
+        self.judge_protection_if_linked();
+    }
+
+    /// Protection is switched on: the session begins anew, and from its first checkpoint on output is held.
+    pub fn unpause(&mut self, now: Mono, outbox: Option<&mut Outbox>) {
+        let Some(following) = &mut self.following else { return };
+        following.guard = Guard::Resuming;
+        self.begin_anew(now, outbox);
         self.judge_protection_if_linked();
     }
 

@@ -1,3 +1,5 @@
+mod verbs;
+
 use super::*;
 use crate::failover::tests::obeyed;
 use serde_json::json;

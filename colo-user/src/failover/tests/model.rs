@@ -4,8 +4,9 @@
 //! checkpoint is cut, load and begin, a host that is frozen does nothing and finds its messages when it wakes. What must
 //! hold in every step is in [`World::check`], what must come in the end in [`World::settled`].
 
+use super::super::verbs::{Commanded, Context, Reply, Verb};
 use super::super::*;
-use crate::judge::{Answer, Claimant};
+use crate::judge::{Answer, Claimant, Prospect};
 use crate::qmp::{Failure, command};
 use serde_json::json;
 use std::collections::{BTreeMap, VecDeque};
@@ -67,6 +68,11 @@ pub(super) enum Fault {
     Stuck,
     /// A write misses the secondary's disk; only with [`World::disk`].
     DiskMiss,
+    /// An operator orders something of a side.
+    Order {
+        primary: bool,
+        verb: Verb,
+    },
 }
 
 /// The secondary's disk, which the primary's QEMU writes to.
@@ -85,9 +91,10 @@ enum Message {
         sent: Mono,
         echo: Mono,
     },
-    Cut,
+    /// Of the session with this number, and when.
+    Cut(u64, Mono),
     /// The secondary has loaded and owns it.
-    Begin,
+    Begin(u64),
     Bye(Parting),
 }
 
@@ -166,6 +173,12 @@ pub(super) struct World {
     stuck: Option<Mono>,
     /// The term under which the primary let output out last.
     released: Option<u64>,
+    /// When it let out last what the secondary does not own.
+    unowned: Option<Mono>,
+    /// Sessions so far, over the same connection or not.
+    session: u64,
+    /// Orders that came to what was ordered.
+    pub done: u32,
     pub log: Vec<String>,
     faults: Vec<(Mono, Fault)>,
     disk: Option<Disk>,
@@ -228,6 +241,9 @@ impl World {
             next_checkpoint: Mono::ZERO,
             stuck: None,
             released: None,
+            unowned: None,
+            session: 0,
+            done: 0,
             log: Vec::new(),
             faults,
             disk,
@@ -286,6 +302,16 @@ impl World {
                     self.close(true);
                 }
                 Order::Remember(memory) => self.p.kept = Some(memory),
+                Order::Flush => {}
+                Order::Checkpoint => self.next_checkpoint = self.now,
+                Order::Pause => self.gate = true,
+                Order::Anew(term) => {
+                    self.session += 1;
+                    if let Some(end) = &mut self.p.end {
+                        (end.started, end.answered) = (self.now, false);
+                    }
+                    self.send(true, Message::Session(term));
+                }
                 Order::TakeOver => panic!("a primary does not take over"),
             }
         }
@@ -313,6 +339,7 @@ impl World {
                     self.close(false);
                 }
                 Order::Remember(memory) => self.s.kept = Some(memory),
+                Order::Shut => self.s_passes = false,
                 Order::TakeOver => {
                     let term = self.s.machine.term();
                     // Terms are counted here: it may own a newer state than the primary knows of.
@@ -325,6 +352,7 @@ impl World {
                         self.disk.as_ref().is_none_or(|disk| !disk.stale),
                         "took over beside a stale disk"
                     );
+                    assert!(self.unowned.is_none(), "took over in a state older than what clients were told");
                     self.s_passes = true;
                 }
                 other => panic!("not for a secondary: {other:?}"),
@@ -452,6 +480,7 @@ impl World {
                 }
             }
             Fault::JudgeAway(lasts) => self.judge_away = later(lasts),
+            Fault::Order { primary, verb } => self.order(primary, verb),
             Fault::Stuck if self.entered => self.stuck = Some(self.now),
             Fault::Stuck => {}
             Fault::DiskMiss => {
@@ -460,6 +489,25 @@ impl World {
                 }
             }
         }
+    }
+
+    fn order(&mut self, primary: bool, verb: Verb) {
+        let (up, asleep) =
+            if primary { (self.p.up, self.p.asleep_until) } else { (self.s.up, self.s.asleep_until) };
+        if !up || asleep > self.now {
+            return;
+        }
+        self.terms += 1;
+        let context = Context { judge: Prospect::Reachable, fresh: self.terms };
+        let mut orders = Vec::new();
+        let reply = if primary {
+            self.p.machine.order(self.now, verb, &context, &mut orders)
+        } else {
+            self.s.machine.order(self.now, verb, &context, &mut orders)
+        };
+        self.note(format!("{verb}: {reply:?}"));
+        self.done += u32::from(!matches!(reply, Reply::Refused(_)));
+        if primary { self.primary(orders) } else { self.secondary(orders) }
     }
 
     pub fn step(&mut self) {
@@ -517,8 +565,8 @@ impl World {
         let Some(disk) = &mut self.disk else { return };
         let runs = self.p.vm == Vm::Runs && self.s.vm == Vm::Runs;
         let awake = self.p.up && self.p.asleep_until <= self.now;
-        let cut =
-            awake && !disk.missed || self.s.inbox.iter().any(|(.., message)| matches!(message, Message::Cut));
+        let cut = awake && !disk.missed
+            || self.s.inbox.iter().any(|(.., message)| matches!(message, Message::Cut(..)));
         // A failover that comes while a state is loaded waits for that.
         let left = self.p.left.or(self.s.left).is_some_and(|left| left <= self.now);
         if self.entered && runs && !cut && !left && self.stuck.is_none() && self.random.below(100) == 0 {
@@ -537,6 +585,7 @@ impl World {
             return;
         }
         self.connection += 1;
+        self.session += 1;
         self.next_connection = self.now + RECONNECT;
         self.p.end = Some(End::new(self.now));
         self.s.end = Some(End::new(self.now));
@@ -591,7 +640,7 @@ impl World {
                 self.p.machine.cut(&mut orders);
                 self.entered = true;
                 self.primary(orders);
-                self.send(true, Message::Cut);
+                self.send(true, Message::Cut(self.session, self.now));
             }
         }
     }
@@ -608,9 +657,11 @@ impl World {
                     self.p.machine.in_sync(&mut orders);
                 }
             }
-            Message::Begin => self.p.machine.owned(&mut orders),
+            // Of a session that was begun anew since.
+            Message::Begin(session) if session != self.session => {}
+            Message::Begin(_) => self.p.machine.owned(&mut orders),
             Message::Bye(parting) => return self.lost(true, Loss::Bye(parting)),
-            Message::Session(_) | Message::Cut => panic!("not for a primary"),
+            Message::Session(_) | Message::Cut(..) => panic!("not for a primary"),
         }
         self.primary(orders);
     }
@@ -695,16 +746,17 @@ impl World {
                     self.s.machine.in_sync();
                 }
             }
-            Message::Cut => {
+            Message::Cut(session, copied) => {
                 if self.s.vm == Vm::Runs && self.s.left.is_none() {
                     self.s.machine.confirmed(true);
+                    self.unowned = self.unowned.filter(|said| *said >= copied);
                     self.s.machine.loaded(&mut orders);
                     self.secondary(orders);
-                    return self.send(false, Message::Begin);
+                    return self.send(false, Message::Begin(session));
                 }
             }
             Message::Bye(parting) => return self.lost(false, Loss::Bye(parting)),
-            Message::Begin => panic!("not for a secondary"),
+            Message::Begin(_) => panic!("not for a secondary"),
         }
         self.secondary(orders);
     }
@@ -743,6 +795,9 @@ impl World {
         let protected = self.p.machine.standing() == Standing::Protected;
         if serves && protected && self.p.machine.why() == Why::InSync {
             self.released = self.p.machine.term();
+        }
+        if serves && self.p.machine.standing() == Standing::Paused {
+            self.unowned = Some(self.now);
         }
         // Passing before a pair, or without one again.
         if serves && self.p.machine.standing() == Standing::Passing {

@@ -1,5 +1,6 @@
 //! The model's runs: what goes wrong, and when.
 
+use super::super::verbs::Verb;
 use super::super::*;
 use super::model::{Fault, Random, World};
 
@@ -191,6 +192,68 @@ fn one_fault_leaves_one_service_with_a_disk() {
             run_in(World::disk(seed, vec![(at, fault)]), seed, serves);
         }
     }
+}
+
+/// The orders that need nobody's word for a risk.
+const ORDERS: [(bool, Verb); 6] = [
+    (true, Verb::Failover),
+    (true, Verb::Pause),
+    (true, Verb::Resume),
+    (true, Verb::Demote),
+    (false, Verb::Demote),
+    (false, Verb::Promote { force: false }),
+];
+
+/// An order to a pair that is well leaves one service.
+#[test]
+fn an_order_leaves_one_service() {
+    for seed in 0..12 {
+        let mut random = Random(seed);
+        for (primary, verb) in ORDERS {
+            let at = Mono::from_millis(PROTECTED + random.below(3000));
+            run(seed, vec![(at, Fault::Order { primary, verb })], true);
+        }
+    }
+}
+
+/// Paused and resumed, and the primary lost at any time: the secondary takes over where it owns what clients were told, and
+/// never else.
+#[test]
+fn a_pair_that_was_paused_never_goes_on_in_an_old_state() {
+    let mut served = 0;
+    for seed in 0..100 {
+        let mut random = Random(seed);
+        let paused = PROTECTED + random.below(500);
+        let resumed = paused + 500 + random.below(3000);
+        let order = |at, verb| (Mono::from_millis(at), Fault::Order { primary: true, verb });
+        let lost = (Mono::from_millis(paused + random.below(8000)), Fault::PrimaryHost);
+        let world = World::new(seed, vec![order(paused, Verb::Pause), order(resumed, Verb::Resume), lost]);
+        served += u32::from(run_in(world, seed, false).settled().is_ok());
+    }
+    assert!((10..100).contains(&served), "{served} of 100 were protected again in time");
+}
+
+/// Orders in the middle of faults never make two, and nothing is taken back.
+#[test]
+fn orders_and_faults_never_make_two() {
+    let mut done = 0;
+    for seed in 0..300 {
+        let mut random = Random(seed);
+        let faults = (0..2 + random.below(8))
+            .map(|_| {
+                let fault = if random.below(2) == 0 {
+                    any(&mut random)
+                } else {
+                    let (primary, verb) = ORDERS[random.below(ORDERS.len() as u64) as usize];
+                    Fault::Order { primary, verb }
+                };
+                (Mono::from_millis(PROTECTED + random.below(12_000)), fault)
+            })
+            .collect();
+        let world = if seed % 3 == 0 { World::disk(seed, faults) } else { World::new(seed, faults) };
+        done += run_in(world, seed, false).done;
+    }
+    assert!(done > 150, "{done} orders were not refused");
 }
 
 /// With any number of faults nobody may be left. Never two.

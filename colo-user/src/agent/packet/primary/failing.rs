@@ -4,10 +4,12 @@
 //! anything leaves. Between them the core may decide what it likes: it leaves through the gate.
 
 use super::{Gate, PrimaryThread};
+use crate::agent::packet::Asked;
 use crate::agent::packet::monitor::Eye;
 use crate::agent::packet::seat::{Seat, random};
 use crate::agent::protection::{Protection, Reason};
 use crate::datapath::Mode;
+use crate::failover::verbs::Refusal;
 use crate::failover::{self, Loss, Order, Parting, Past, Standing};
 use crate::heartbeat::{Condition, Verdict};
 use crate::judge::Answer;
@@ -114,6 +116,15 @@ impl PrimaryThread {
         self.obey(now)
     }
 
+    /// An operator orders something.
+    pub(super) fn ordered(&mut self, now: Mono, asked: Asked) -> io::Result<()> {
+        match &mut self.seat {
+            Some(seat) => seat.ordered(now, asked, u64::from_ne_bytes(random()?)),
+            None => asked.refuse(Refusal::NoQemu),
+        }
+        self.obey(now)
+    }
+
     /// A link is there: whether a session is to be begun over it.
     pub(super) fn offers(&mut self, now: Mono) -> io::Result<bool> {
         let Some(seat) = &mut self.seat else { return Ok(true) };
@@ -149,7 +160,7 @@ impl PrimaryThread {
     fn obey(&mut self, now: Mono) -> io::Result<()> {
         let Some(mut seat) = self.seat.take() else { return Ok(()) };
         let done = self.carry_out(now, &mut seat);
-        seat.tell((seat.machine.standing(), seat.machine.why()));
+        seat.tell();
         self.seat = Some(seat);
         done
     }
@@ -178,6 +189,24 @@ impl PrimaryThread {
                     if let Err(error) = self.datapath.pin() {
                         warn!("the guest speaks for as long as this agent runs: {error}");
                     }
+                }
+                Order::Flush => {
+                    self.apply();
+                    self.datapath.flush()?;
+                }
+                Order::Checkpoint => {
+                    if let Some(eye) = &mut self.eye {
+                        eye.vm().want();
+                    }
+                }
+                Order::Pause => {
+                    self.open();
+                    self.core.pause(now, &mut self.effects);
+                }
+                Order::Anew(term) => {
+                    seat.joined = false;
+                    self.core.set_term(term);
+                    self.core.unpause(now, self.peer.outbox());
                 }
                 Order::Guard => self.datapath.set_mode(Mode::Protect).map_err(io::Error::other)?,
                 Order::Ask { term, claimant } => seat.ask(term, claimant),

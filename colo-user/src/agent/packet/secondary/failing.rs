@@ -2,11 +2,13 @@
 //! itself.
 
 use super::SecondaryThread;
+use crate::agent::packet::Asked;
 use crate::agent::packet::monitor::Eye;
 use crate::agent::packet::seat::Seat;
 use crate::agent::protection::{Protection, Reason};
 use crate::announce::AGAIN;
 use crate::datapath::Mode;
+use crate::failover::verbs::Refusal;
 use crate::failover::{self, Loss, Order, Parting, Standing};
 use crate::heartbeat::{Condition, Verdict};
 use crate::judge::Answer;
@@ -67,6 +69,16 @@ impl SecondaryThread {
         self.obey(now)
     }
 
+    /// An operator orders something.
+    pub(super) fn ordered(&mut self, now: Mono, asked: Asked) -> io::Result<()> {
+        match &mut self.seat {
+            // It draws no terms.
+            Some(seat) => seat.ordered(now, asked, 0),
+            None => asked.refuse(Refusal::NoQemu),
+        }
+        self.obey(now)
+    }
+
     /// A link is there: whether this side is still the secondary of anybody.
     pub(super) fn takes_part(&mut self, now: Mono) -> io::Result<bool> {
         let Some(seat) = &mut self.seat else { return Ok(true) };
@@ -84,6 +96,11 @@ impl SecondaryThread {
     pub(super) fn joins(&mut self, now: Mono, term: u64, lease: Duration) -> io::Result<bool> {
         let Some(seat) = &mut self.seat else { return Ok(true) };
         seat.joined = false;
+        // A state that was loaded before is of the session before.
+        let commits = self.core.commits();
+        if std::mem::replace(&mut seat.commits, commits) != commits {
+            seat.machine.loaded(&mut seat.orders);
+        }
         let joins = seat.machine.session(term, lease, &mut seat.orders);
         self.obey(now)?;
         Ok(joins)
@@ -92,7 +109,7 @@ impl SecondaryThread {
     fn obey(&mut self, now: Mono) -> io::Result<()> {
         let Some(mut seat) = self.seat.take() else { return Ok(()) };
         let done = self.carry_out(now, &mut seat);
-        seat.tell((seat.machine.standing(), seat.machine.why()));
+        seat.tell();
         self.seat = Some(seat);
         done
     }
@@ -112,7 +129,15 @@ impl SecondaryThread {
                 }
                 Order::Remember(memory) => seat.remember(&memory),
                 Order::TakeOver => self.take_over(now)?,
-                Order::Hold | Order::Resume | Order::Shut | Order::Open | Order::Guard => {
+                Order::Shut => self.datapath.set_mode(Mode::Closed).map_err(io::Error::other)?,
+                Order::Hold
+                | Order::Resume
+                | Order::Flush
+                | Order::Open
+                | Order::Guard
+                | Order::Checkpoint
+                | Order::Pause
+                | Order::Anew(_) => {
                     tracing::error!("a secondary holds nothing");
                 }
             }
