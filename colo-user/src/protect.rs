@@ -12,6 +12,7 @@
 //! Cancellation: the futures are not made to be dropped. Whoever wants to end it early sets the flag, which is looked
 //! at before each command and while waiting; everything is then undone as after any failure.
 
+pub mod again;
 mod checks;
 mod disk;
 mod undo;
@@ -122,6 +123,8 @@ pub struct Failed {
     pub reason: anyhow::Error,
     /// What is not as it was before; empty if everything is.
     pub left: Vec<String>,
+    /// COLO was entered: the agents decide what becomes of it, and nothing else is left.
+    pub entered: bool,
 }
 
 /// One side's monitor.
@@ -136,15 +139,7 @@ impl Qemu {
     /// Waits for the monitor's first answer.
     async fn open(role: Role, monitor: &Endpoint) -> Result<(Self, Snapshot)> {
         let (client, mut notices) = Client::open(monitor.clone());
-        let first = async {
-            loop {
-                // Events before the look are part of it.
-                if let Notice::Up { snapshot, .. } = notices.next().await? {
-                    return Some(snapshot);
-                }
-            }
-        };
-        let Some(snapshot) = timeout(GREETING, first).await.ok().flatten() else {
+        let Some(snapshot) = first(&mut notices).await else {
             bail!(
                 "{role}: no answer from the monitor {monitor} within {GREETING:?}: QEMU must run with this -qmp socket, and a \
                  monitor serves one client at a time (the agents have theirs): give one of its own"
@@ -180,7 +175,7 @@ pub async fn protect(
     progress: &mut (dyn FnMut(Progress<'_>) + Send),
 ) -> Result<Protected, Failed> {
     let begun = Instant::now();
-    let untouched = |reason| Failed { reason, left: Vec::new() };
+    let untouched = |reason| Failed { reason, left: Vec::new(), entered: false };
     let (primary, before) = Qemu::open(Role::Primary, monitors[0]).await.map_err(untouched)?;
     let (secondary, waiting) = Qemu::open(Role::Secondary, monitors[1]).await.map_err(untouched)?;
     checks::states(&before, &waiting).map_err(untouched)?;
@@ -194,9 +189,30 @@ pub async fn protect(
         }),
         Err(reason) => {
             let left = steps.undo.run(&steps.primary, &steps.secondary).await;
-            Err(Failed { reason, left })
+            Err(Failed { reason, left, entered: steps.undo.is_given_up() })
         }
     }
+}
+
+/// What a monitor shows, if it answers.
+pub async fn look(monitor: &Endpoint) -> Option<Snapshot> {
+    let (client, mut notices) = Client::open(monitor.clone());
+    let seen = first(&mut notices).await;
+    drop(client);
+    seen
+}
+
+/// The first look through a monitor that was just opened.
+async fn first(notices: &mut Notices) -> Option<Snapshot> {
+    let first = async {
+        loop {
+            // Events before the look are part of it.
+            if let Notice::Up { snapshot, .. } = notices.next().await? {
+                return Some(snapshot);
+            }
+        }
+    };
+    timeout(GREETING, first).await.ok().flatten()
 }
 
 /// What the steps share.

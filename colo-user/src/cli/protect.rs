@@ -1,7 +1,10 @@
-//! `colo protect`: has two QEMUs enter COLO.
+//! `colo protect`: has two QEMUs enter COLO, once, or with [`watch`] whenever they can.
 
+mod watch;
+
+use crate::cli::watchdog::Exec;
 use crate::link::endpoint::{Endpoint, EndpointError};
-use crate::protect::{Disk, Plan, Progress, Protected, protect};
+use crate::protect::{Disk, Failed, Plan, Progress, Protected, protect};
 use crate::qmp::ColoMode;
 use anyhow::{Result, ensure};
 use clap::{Args, value_parser};
@@ -12,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
+use watch::Watch;
 
 /// Something is not as it was before.
 const LEFT_OVER: u8 = 3;
@@ -42,7 +46,16 @@ part of the state has ended, though). 2: the command line is wrong. 3: not, and 
 SIGINT and SIGTERM take everything back.
 With --json one object is printed. On success: protected (true), survivor_of (null, primary or secondary),
 qemu {primary, secondary}, disks [..], stopped_ms (null without disks), took_ms. Otherwise: protected
-(false), reason, left [..].")]
+(false), reason, left [..].
+
+With --watch it stays, and protects the pair again after each loss of a side, as soon as one VM runs alone and the
+other QEMU is a new one that waits with -incoming:
+  colo protect --watch --primary tcp:10.9.0.2:4444 --secondary tcp:10.9.0.3:4444 \\
+               --uri tcp:10.9.0.3:9998 --back-uri tcp:10.9.0.2:9998 --before exec:/etc/colo/roles
+The agents decide who goes on after a loss; --before readies them for the next pair. A failure is tried again after 2 s,
+doubled each time up to 60 s. Exit status 0: ended by a signal. 1: --attempts failures in a row. 3: something is left.
+With --json it prints a line for each protection (also primary: the monitor), failure, and state that it
+waits in (protected false, waits).")]
 pub struct Protect {
     /// A QMP monitor of the VM that runs: unix:PATH or tcp:HOST:PORT
     #[arg(long, value_name = "QMP", value_parser = of_qemu)]
@@ -68,6 +81,27 @@ pub struct Protect {
     /// Give up when nothing moves for so many seconds
     #[arg(long, value_name = "S", default_value_t = 60, value_parser = value_parser!(u64).range(1..))]
     patience: u64,
+    /// Stay, and protect the pair again whenever a side was lost and a new secondary waits
+    #[arg(long)]
+    watch: bool,
+    /// With --watch, when the VM at --secondary has survived: what the QEMU at --primary was started with after -incoming
+    #[arg(long, value_name = "URI", requires = "watch")]
+    back_uri: Option<String>,
+    /// As --disk, the other way round
+    #[arg(long, value_name = "DISK", requires_all = ["back_uri", "back_nbd"])]
+    back_disk: Vec<Disk>,
+    /// As --nbd, the other way round
+    #[arg(long, value_name = "ENDPOINT", requires = "back_disk", value_parser = of_qemu)]
+    back_nbd: Option<Endpoint>,
+    /// With --watch: run before each attempt, and only if it ends well within 60 s make it; exec:COMMAND
+    ///
+    /// Its environment has COLO_PRIMARY and COLO_SECONDARY, the monitors, and COLO_SURVIVOR_OF: what the VM that runs was in the
+    /// last pair, `primary`, `secondary` or nothing. A survivor's agent that was `colo secondary` is to be replaced by `colo primary`.
+    #[arg(long, value_name = "ACTION", requires = "watch")]
+    before: Option<Exec>,
+    /// With --watch: give up after so many failures in a row
+    #[arg(long, value_name = "N", requires = "watch", default_value_t = 10, value_parser = value_parser!(u32).range(1..))]
+    attempts: u32,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -81,45 +115,69 @@ impl Protect {
             "--primary and --secondary are the same monitor, {}",
             self.primary
         );
-        let disks: Vec<String> = self.disk.iter().map(Disk::to_string).collect();
-        let plan = Plan {
-            uri: self.uri,
-            checkpoint_delay: self.checkpoint_delay.map(|ms| Duration::from_millis(ms.into())),
-            max_bandwidth: self.max_bandwidth,
-            disks: self.disk,
-            nbd: self.nbd.map(|nbd| nbd.address),
-            patience: Duration::from_secs(self.patience),
-        };
+        ensure!(
+            self.back_uri.is_none() || self.disk.len() == self.back_disk.len(),
+            "{} disks are given by --disk and {} by --back-disk: a disk that is replicated one way is the other way, too",
+            self.disk.len(),
+            self.back_disk.len()
+        );
+        let there = self.plan(&self.uri, &self.disk, self.nbd.as_ref());
+        let back = self.back_uri.as_ref().map(|uri| self.plan(uri, &self.back_disk, self.back_nbd.as_ref()));
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let outcome = runtime.block_on(async {
+        runtime.block_on(async {
             let stop = Arc::new(AtomicBool::new(false));
             on_signal(&stop)?;
+            if self.watch {
+                let monitors = [self.primary, self.secondary];
+                let (before, attempts, json) = (self.before, self.attempts, self.json);
+                return Ok(Watch { monitors, there, back, before, attempts, json }.run(&stop).await);
+            }
             let mut shown = Shown::default();
             let monitors = [&self.primary, &self.secondary];
-            anyhow::Ok(protect(monitors, &plan, &stop, &mut |progress| shown.show(progress)).await)
-        })?;
-        match outcome {
-            Ok(protected) => {
-                if self.json {
+            match protect(monitors, &there, &stop, &mut |progress| shown.show(progress)).await {
+                Ok(protected) if self.json => {
+                    let disks: Vec<String> = self.disk.iter().map(Disk::to_string).collect();
                     println!("{}", object(&protected, &disks));
-                } else {
-                    println!("{}", sentence(&protected, disks.len()));
+                    Ok(ExitCode::SUCCESS)
                 }
-                Ok(ExitCode::SUCCESS)
+                Ok(protected) => {
+                    println!("{}", sentence(&protected, self.disk.len()));
+                    Ok(ExitCode::SUCCESS)
+                }
+                Err(error) => {
+                    failed(&error, self.json);
+                    Ok(code(&error))
+                }
             }
-            Err(failed) => {
-                let reason = format!("{:#}", failed.reason);
-                if self.json {
-                    println!("{}", json!({ "protected": false, "reason": reason, "left": failed.left }));
-                }
-                eprintln!("colo: not protected: {reason}");
-                for left in &failed.left {
-                    eprintln!("colo: left as it is: {left}");
-                }
-                Ok(if failed.left.is_empty() { ExitCode::FAILURE } else { ExitCode::from(LEFT_OVER) })
-            }
+        })
+    }
+
+    fn plan(&self, uri: &str, disks: &[Disk], nbd: Option<&Endpoint>) -> Plan {
+        Plan {
+            uri: uri.to_owned(),
+            checkpoint_delay: self.checkpoint_delay.map(|ms| Duration::from_millis(ms.into())),
+            max_bandwidth: self.max_bandwidth,
+            disks: disks.to_vec(),
+            nbd: nbd.map(|nbd| nbd.address.clone()),
+            patience: Duration::from_secs(self.patience),
         }
     }
+}
+
+/// Says why not, and what is left.
+fn failed(error: &Failed, json: bool) {
+    let reason = format!("{:#}", error.reason);
+    if json {
+        println!("{}", json!({ "protected": false, "reason": reason, "left": error.left }));
+    }
+    eprintln!("colo: not protected: {reason}");
+    for left in &error.left {
+        eprintln!("colo: left as it is: {left}");
+    }
+}
+
+fn code(error: &Failed) -> ExitCode {
+    if error.left.is_empty() { ExitCode::FAILURE } else { ExitCode::from(LEFT_OVER) }
 }
 
 /// Reads an endpoint at which QEMU listens.

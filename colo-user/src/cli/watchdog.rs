@@ -20,7 +20,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::link::endpoint::Endpoint;
-use config::{Exec, Spec};
+pub(super) use config::Exec;
+use config::Spec;
 use report::Report;
 use shell::Shell;
 

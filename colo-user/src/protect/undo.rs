@@ -71,6 +71,10 @@ impl Undo {
         self.given_up = true;
     }
 
+    pub(super) const fn is_given_up(&self) -> bool {
+        self.given_up
+    }
+
     /// Takes back what can be; returns what could not.
     pub(super) async fn run(&mut self, primary: &Qemu, secondary: &Qemu) -> Vec<String> {
         let mut left = Vec::new();

@@ -1,6 +1,8 @@
 //! `colo protect` as a test runs it.
 
 use std::{
+    fs::File,
+    path::Path,
     process::{Child, Command, Output, Stdio},
     time::Duration,
 };
@@ -47,12 +49,23 @@ impl Running {
         delay: Duration,
         more: &[String],
     ) -> Result<Self> {
+        Self::spawn(programs, sides, uri, delay, more, Stdio::piped())
+    }
+
+    fn spawn(
+        programs: &Programs,
+        sides: &[Endpoint; 2],
+        uri: &str,
+        delay: Duration,
+        more: &[String],
+        lines: Stdio,
+    ) -> Result<Self> {
         let [primary, secondary] = sides.each_ref().map(Endpoint::to_string);
         let child = Command::new(&programs.colo)
             .args(["protect", "--json", "--primary", &primary, "--secondary", &secondary, "--uri", uri])
             .args(["--checkpoint-delay", &delay.as_millis().to_string()])
             .args(more)
-            .stdout(Stdio::piped())
+            .stdout(lines)
             .stderr(Stdio::piped())
             .spawn()?;
         Ok(Self(child))
@@ -62,6 +75,26 @@ impl Running {
     pub fn terminate(&self) -> Result<()> {
         let pid = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw).context("a pid is positive")?;
         Ok(kill_process(pid, Signal::TERM)?)
+    }
+
+    /// Runs `colo protect --watch --json`; what it prints goes to a file.
+    pub fn watch(
+        programs: &Programs,
+        sides: &[Endpoint; 2],
+        uri: &str,
+        delay: Duration,
+        lines: &Path,
+        more: &[String],
+    ) -> Result<Self> {
+        let more: Vec<String> = std::iter::once("--watch".to_owned()).chain(more.iter().cloned()).collect();
+        Self::spawn(programs, sides, uri, delay, &more, File::create(lines)?.into())
+    }
+
+    /// Ends one that watches: its exit status, and what it said on standard error.
+    pub fn end(self) -> Result<(Option<i32>, String)> {
+        self.terminate()?;
+        let output = self.0.wait_with_output()?;
+        Ok((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()))
     }
 
     /// Waits for its end.

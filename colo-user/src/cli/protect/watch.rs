@@ -1,0 +1,142 @@
+//! `colo protect --watch`: protects a pair again whenever it has lost a side and a new secondary waits.
+//!
+//! Each [`LOOK`] it looks at both monitors and lets go of them, so that others get their turn; [`again`] decides. The stop flag ends
+//! a pause and a command at once, an attempt as it ends `colo protect`.
+//!
+//! [`again`]: crate::protect::again
+
+use super::{Shown, code, failed, object, sentence, survivor_of};
+use crate::cli::watchdog::Exec;
+use crate::link::endpoint::Endpoint;
+use crate::mono::Mono;
+use crate::process::{Ended, Group};
+use crate::protect::again::{Again, Next, Way};
+use crate::protect::{Failed, Plan, look, protect};
+use crate::qmp::Snapshot;
+use anyhow::{Context as _, Result, bail};
+use serde_json::json;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// Between two looks at the monitors.
+const LOOK: Duration = Duration::from_secs(1);
+/// Between two looks at the flag.
+const FLAG: Duration = Duration::from_millis(50);
+/// How long the command before an attempt may run.
+const COMMAND: Duration = Duration::from_secs(60);
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Watch {
+    /// The two monitors.
+    pub monitors: [Endpoint; 2],
+    /// With the first as the primary.
+    pub there: Plan,
+    /// With the second.
+    pub back: Option<Plan>,
+    /// Run before each attempt.
+    pub before: Option<Exec>,
+    /// Failures in a row.
+    pub attempts: u32,
+    pub json: bool,
+}
+
+impl Watch {
+    /// Runs until the flag is set, attempts are used up, or something is left over.
+    pub async fn run(&self, stop: &AtomicBool) -> ExitCode {
+        let mut again = Again::new(self.back.is_some(), self.attempts);
+        let mut said = None;
+        while !stop.load(Ordering::Relaxed) {
+            let (first, second) = tokio::join!(look(&self.monitors[0]), look(&self.monitors[1]));
+            let next = again.look(Mono::now(), [first.as_ref(), second.as_ref()]);
+            if said.as_ref() != Some(&next) {
+                self.say(&next);
+                said = Some(next.clone());
+            }
+            if let Next::Protect(way) = next {
+                let primary = if way == Way::There { first } else { second };
+                match self.attempt(way, primary.as_ref(), stop).await {
+                    Ok(()) => again.done(),
+                    Err(error) => {
+                        failed(&error, self.json);
+                        if stop.load(Ordering::Relaxed) && error.left.is_empty() {
+                            break;
+                        }
+                        // One that has entered COLO and lost a side at once is a pair that has lost a side.
+                        let left = !error.left.is_empty() && !error.entered;
+                        if left || stop.load(Ordering::Relaxed) || !again.failed(Mono::now()) {
+                            return code(&error);
+                        }
+                    }
+                }
+            }
+            tokio::select! {
+                () = sleep(LOOK) => {}
+                () = set(stop) => {}
+            }
+        }
+        ExitCode::SUCCESS
+    }
+
+    fn say(&self, next: &Next) {
+        let Next::Wait(why) = next else { return };
+        if self.json {
+            println!("{}", json!({ "protected": false, "waits": why }));
+        }
+        eprintln!("colo: waits: {why}");
+    }
+
+    async fn attempt(&self, way: Way, primary: Option<&Snapshot>, stop: &AtomicBool) -> Result<(), Failed> {
+        let [first, second] = &self.monitors;
+        let (monitors, plan) = match way {
+            Way::There => ([first, second], &self.there),
+            Way::Back => ([second, first], self.back.as_ref().unwrap_or(&self.there)),
+        };
+        let was = primary.and_then(|primary| survivor_of(primary.colo.last_mode));
+        self.prepare(monitors, was.unwrap_or_default(), stop).await.map_err(|reason| Failed {
+            reason,
+            left: Vec::new(),
+            entered: false,
+        })?;
+        let mut shown = Shown::default();
+        let protected = protect(monitors, plan, stop, &mut |progress| shown.show(progress)).await?;
+        if self.json {
+            let disks: Vec<String> = plan.disks.iter().map(ToString::to_string).collect();
+            let mut line = object(&protected, &disks);
+            line["primary"] = json!(monitors[0].to_string());
+            println!("{line}");
+        } else {
+            println!("{}: {}", monitors[0], sentence(&protected, plan.disks.len()));
+        }
+        Ok(())
+    }
+
+    /// Runs the command that makes the agents ready.
+    async fn prepare(&self, monitors: [&Endpoint; 2], was: &str, stop: &AtomicBool) -> Result<()> {
+        let Some(Exec(command)) = &self.before else { return Ok(()) };
+        let environment = [
+            ("COLO_PRIMARY", monitors[0].to_string()),
+            ("COLO_SECONDARY", monitors[1].to_string()),
+            ("COLO_SURVIVOR_OF", was.to_owned()),
+        ];
+        let group = Group::spawn(command, environment).with_context(|| format!("--before `{command}`"))?;
+        tokio::select! {
+            () = set(stop) => bail!("ended by a signal"),
+            ended = group.wait(COMMAND) => match ended {
+                Ended::Status(status) if status.success() => Ok(()),
+                Ended::Status(status) => bail!("--before `{command}`: {status}"),
+                Ended::TimedOut => bail!("--before `{command}`: killed after {COMMAND:?}"),
+                Ended::Lost(error) => bail!("--before `{command}`: its end could not be learned: {error}"),
+            },
+        }
+    }
+}
+
+/// Returns once the flag is set.
+async fn set(flag: &AtomicBool) {
+    while !flag.load(Ordering::Relaxed) {
+        sleep(FLAG).await;
+    }
+}
