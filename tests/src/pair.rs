@@ -6,6 +6,7 @@
 //! test panics.
 
 pub mod channel;
+pub mod cluster;
 pub mod disk;
 pub mod failover;
 pub mod guest;

@@ -63,6 +63,18 @@ const PACKAGES: &[Package] = &[
         "its colo-compare is what we are compared with",
     ),
     package("libxml2-utils", Some("xmllint"), Scope::Peer, "checks the OCF resource agent's description"),
+    package(
+        "corosync",
+        Some("corosync"),
+        Scope::Peer,
+        "the membership of Pacemaker's nodes, in namespaces; Debian starts a service, which is not needed",
+    ),
+    package(
+        "pacemaker",
+        Some("pacemakerd"),
+        Scope::Peer,
+        "drives the OCF resource agent, in namespaces; Debian starts a service, which is not needed",
+    ),
     package("resource-agents", Some("ocf-tester"), Scope::Peer, "tests the OCF resource agent"),
 ];
 
