@@ -471,6 +471,51 @@ fn a_command_runs_at_the_timeout() {
     assert!(name == "vm7" && silent.parse::<u64>().unwrap() >= 300, "{text}");
 }
 
+/// A QEMU without a machine, ended on drop.
+struct Qemu(Child);
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_qemu_is_told_each_command_at_the_timeout() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let commands = path("commands");
+    fs::write(&commands, "{\"execute\":\"stop\"}\n").unwrap();
+    let (awd, qmp) = (format!("unix:{},server=on", path("awd")), format!("qmp:unix:{}", path("qmp")));
+    let arguments =
+        ["--awd-node", &awd, "--on-timeout", &qmp, "--qmp-script", &commands, "--timeout", "1000"];
+    let dog = Dog::start(dir.path(), &[&arguments[..], &["--pulse-interval", "60000"]].concat());
+    fs::write(&commands, "{\"execute\":\"dance\"}\n{\"execute\":\"stop\"}\n").unwrap();
+    dog.signal(Signal::HUP);
+    assert_eq!(dog.wait_for("commands_read", |_| true)["commands"], 2);
+    // Its monitor comes after the timeout.
+    dog.state("timed-out");
+    let monitor = format!("unix:{},server=on,wait=off", path("qmp"));
+    let qemu = Command::new("qemu-system-x86_64")
+        .args(["-machine", "none", "-nodefaults", "-display", "none", "-qmp", &monitor])
+        .spawn();
+    let _qemu = Qemu(qemu.unwrap());
+    let refused = dog.wait_for("command", |_| true);
+    assert_eq!(refused["execute"], "dance");
+    assert!(refused["outcome"].as_str().unwrap().contains("dance has not been found"), "{refused}");
+    let done = dog.wait_for("command", |_| true);
+    assert_eq!((&done["execute"], &done["outcome"]), (&"stop".into(), &"done".into()));
+    // The monitor is free again, and the guest stands still.
+    let mut qmp = UnixStream::connect(path("qmp")).unwrap();
+    qmp.set_read_timeout(Some(SOON)).unwrap();
+    qmp.write_all(b"{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"query-status\"}\n").unwrap();
+    let lines = BufReader::new(qmp).lines().map_while(Result::ok);
+    let status = lines.filter_map(|line| serde_json::from_str::<Value>(&line).ok());
+    let status = status.map(|line| line["return"]["status"].clone()).find(Value::is_string);
+    assert_eq!(status.unwrap(), "paused");
+}
+
 #[test]
 fn several_watchdogs_in_one_process() {
     let dir = tempfile::tempdir().unwrap();
@@ -527,6 +572,7 @@ fn exit_codes_tell_what_is_wrong() {
         (with(&[&script, "--pulse-interval", "0"]), 2, "--pulse-interval"),
         (run(&["--awd-node", &awd]), 2, "--opt-script"),
         (run(&["--awd-node", &awd, "--on-timeout", "reboot"]), 2, "exec:COMMAND"),
+        (run(&["--awd-node", &awd, "--on-timeout", "qmp:unix:/nowhere"]), 2, "qmp_script"),
         (run(&["--config", &config]), 2, "awd_node"),
         (run(&["--config", &config, "--timeout", "5"]), 2, "--config"),
     ] {

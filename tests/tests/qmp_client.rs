@@ -155,7 +155,7 @@ async fn the_block_commands_have_the_form_that_qemu_wants() {
         (command::dismiss_job("sync"), "not found"),
         (command::yank_block_node("absent0"), "Instance not found"),
     ] {
-        let name = refused.call.name;
+        let name = refused.call.name.clone();
         let error = client.call(refused).await.unwrap_err().to_string();
         assert!(error.contains(why) && !error.contains("arameter"), "{name}: {error}");
     }

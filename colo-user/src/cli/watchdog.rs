@@ -1,8 +1,9 @@
 //! `colo watchdog`: the Advanced Watch Dog as a program of its own.
 //!
-//! By file: [`config`] is what a watchdog is told, [`node`] how its streams come and come again, [`shell`] one watchdog at work,
+//! By file: [`action`] is what is done besides, [`config`] is what a watchdog is told, [`node`] how its streams come and come again, [`shell`] one watchdog at work,
 //! [`report`] the lines for machines. [`crate::watchdog`] decides.
 
+mod action;
 mod config;
 mod node;
 mod report;
@@ -21,7 +22,7 @@ use tokio::task::JoinSet;
 
 use crate::link::endpoint::Endpoint;
 pub(super) use config::Exec;
-use config::Spec;
+use config::{OnTimeout, Spec};
 use report::Report;
 use shell::Shell;
 
@@ -58,10 +59,10 @@ With --config, several watchdogs from a TOML file, with the original's names:
   opt_script = \"/etc/colo/vm1.lost\"
   pulse_interval = 1000
   timeout = 5000
-debounce and on_timeout as the options. SIGHUP reads the scripts again, not the file.
+debounce, on_timeout and qmp_script as the options. SIGHUP reads the scripts again, not the file.
 
 With --json a line on standard output for each of: state (was, state, silent_ms, not_owed), listening (node, address), connected and
-disconnected (node, peer; reason, unsent frames), script_written (bytes), script_read again (bytes or error), command (outcome). Each has
+disconnected (node, peer; reason, unsent frames), script_written (bytes), script_read again (bytes or error), command (outcome; execute, for QMP), commands_read again (commands or error). Each has
 watchdog, event and uptime_ms, and lost if lines before it were dropped because nobody read them. States are never-seen, alive, late
 (debounce lets it pass) and timed-out. There is none for a pulse.
 
@@ -70,7 +71,7 @@ configuration file is wrong. A timeout ends nothing.")]
 pub struct Watchdog {
     /// Run the watchdogs of this TOML file instead of one from the options
     #[arg(long, value_name = "FILE", conflicts_with_all = ["name", "server", "awd_node", "notification_node", "opt_script",
-          "pulse_interval", "timeout", "debounce", "on_timeout"])]
+          "pulse_interval", "timeout", "debounce", "on_timeout", "qmp_script"])]
     config: Option<PathBuf>,
     /// Its name in logs and lines
     #[arg(long, default_value = "watchdog")]
@@ -96,11 +97,17 @@ pub struct Watchdog {
     /// Timeouts in a row that are let pass before the peer is lost
     #[arg(long, value_name = "N", default_value_t = 0)]
     debounce: u32,
-    /// Run a command at each timeout, as exec:COMMAND, with COLO_WATCHDOG and COLO_SILENT_MS set; it has 60 s
+    /// At each timeout run a command, as exec:COMMAND, with COLO_WATCHDOG and COLO_SILENT_MS set; it has 60 s. Or say the commands
+    /// of --qmp-script to a QMP monitor, as qmp:ENDPOINT
     ///
-    /// At most one runs at a time; a timeout while it runs starts none.
+    /// At most one runs at a time; a timeout while it runs starts none. A monitor is connected to at the timeout, waited for up to 60 s,
+    /// and let go of afterwards.
     #[arg(long, value_name = "ACTION")]
-    on_timeout: Option<Exec>,
+    on_timeout: Option<OnTimeout>,
+    /// The QMP commands, each an object on a line, such as {"execute": "x-colo-lost-heartbeat"}; one that is refused does not keep
+    /// the next from being given. At most 64; read at the start and on SIGHUP
+    #[arg(long, value_name = "FILE", requires = "on_timeout")]
+    qmp_script: Option<PathBuf>,
     /// Say what happens in lines of JSON on standard output
     #[arg(long)]
     json: bool,
@@ -121,7 +128,9 @@ impl Watchdog {
                 timeout: self.timeout,
                 debounce: self.debounce,
                 on_timeout: self.on_timeout,
-            }]),
+                qmp_script: self.qmp_script,
+            }])
+            .and_then(|specs| specs[0].check().map(|()| specs)),
             (None, None) => bail!("neither --config nor --awd-node is given"),
         };
         let specs = match specs {

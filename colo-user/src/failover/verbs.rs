@@ -308,7 +308,7 @@ impl Rehearsal {
         };
         let in_sync = standing == Standing::Protected && why == Why::InSync;
         let wait = lease + Config::margin(lease);
-        let calls: Vec<_> = config.before.iter().map(|call| call.name).collect();
+        let calls: Vec<_> = config.before.iter().map(|call| &*call.name).collect();
         let disk_text = if calls.is_empty() {
             format!("no command for a disk comes before {disk}")
         } else {

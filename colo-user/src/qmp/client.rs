@@ -5,7 +5,7 @@
 //! back: QEMU may do it all the same. Notices go to every [`Notices`] subscribed; one that is more than
 //! [`MAX_NOTICES`] behind is told how many it missed ([`Notice::Lagged`]).
 
-use std::{collections::HashMap, io, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::HashMap, io, sync::Arc, time::Duration};
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -47,7 +47,7 @@ pub enum QmpError {
         /// The monitor.
         endpoint: Endpoint,
         /// The command.
-        command: &'static str,
+        command: Cow<'static, str>,
         /// Why.
         failure: Failure,
     },
@@ -57,7 +57,7 @@ pub enum QmpError {
         /// The monitor.
         endpoint: Endpoint,
         /// The command.
-        command: &'static str,
+        command: Cow<'static, str>,
         /// What came.
         answer: String,
         /// What is wrong with it.
@@ -145,7 +145,7 @@ impl Client {
     /// # Errors
     /// It was refused, or not answered in time, or there is no connection: see [`Failure`].
     pub async fn call<R: DeserializeOwned>(&self, command: Command<R>) -> Result<R, QmpError> {
-        let name = command.call.name;
+        let name = command.call.name.clone();
         let (answer, outcome) = oneshot::channel();
         let ended = || Failure::Down { reason: "the client has ended".to_owned(), sent: false };
         let outcome = match self.calls.send(Asked { call: command.call, answer }).await {
@@ -153,8 +153,11 @@ impl Client {
             Err(_) => Err(ended()),
         };
         let endpoint = || Endpoint::clone(&self.endpoint);
-        let value =
-            outcome.map_err(|failure| QmpError::Failed { endpoint: endpoint(), command: name, failure })?;
+        let value = outcome.map_err(|failure| QmpError::Failed {
+            endpoint: endpoint(),
+            command: name.clone(),
+            failure,
+        })?;
         let shown = value.to_string();
         Command::<R>::parse(value).map_err(|reason| QmpError::Answer {
             endpoint: endpoint(),

@@ -1,13 +1,15 @@
 //! What is said to QEMU: the commands of COLO, each with its arguments, its time limit and the type of its answer.
 
 mod block;
+mod written;
 
-use std::{marker::PhantomData, time::Duration};
+use std::{borrow::Cow, marker::PhantomData, time::Duration};
 
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 pub use block::*;
+pub use written::{MAX_COMMANDS, written};
 
 use super::state::{Capability, ColoStatus, Migration, Parameters, Status, Version};
 
@@ -27,7 +29,7 @@ pub struct Command<R> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Call {
     /// QEMU's name of it.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// An object, or null for none.
     pub arguments: Value,
     /// Whether it overtakes the others and QEMU's main loop.
@@ -42,7 +44,10 @@ pub struct Empty {}
 
 impl<R: DeserializeOwned> Command<R> {
     fn new(name: &'static str, arguments: Value) -> Self {
-        Self { call: Call { name, arguments, oob: false, limit: LIMIT }, reply: PhantomData }
+        Self {
+            call: Call { name: Cow::Borrowed(name), arguments, oob: false, limit: LIMIT },
+            reply: PhantomData,
+        }
     }
 
     /// The same with another time limit.
@@ -66,7 +71,7 @@ impl Call {
     #[must_use]
     pub fn line(&self, id: &str) -> Vec<u8> {
         let verb = if self.oob { "exec-oob" } else { "execute" };
-        let mut message = json!({ verb: self.name, "id": id });
+        let mut message = json!({ verb: &*self.name, "id": id });
         if !self.arguments.is_null() {
             message["arguments"] = self.arguments.clone();
         }

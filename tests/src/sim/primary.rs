@@ -331,7 +331,7 @@ impl PrimaryAgent {
                 Order::Guard => io.datapath.mode = Mode::Protect,
                 Order::Ask { term, claimant } => io.out.push(Out::Ask(term, claimant)),
                 Order::Command(step, call) => {
-                    io.vm.calls.push_back((Tag::Step(step), Call::named(call.name)));
+                    io.vm.calls.push_back((Tag::Step(step), Call::named(&call.name)));
                 }
                 Order::Bye(parting) => {
                     let (reason, text) = parting.bye();

@@ -7,11 +7,12 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::link::endpoint::Endpoint;
+use crate::qmp::command::{Call, written};
 use crate::watchdog::Settings;
 
 /// Milliseconds between pulses; the original's 5000 are longer than its own timeout.
@@ -50,7 +51,10 @@ pub struct Spec {
     pub debounce: u32,
     /// What else is done.
     #[serde(default, deserialize_with = "optional_text")]
-    pub on_timeout: Option<Exec>,
+    pub on_timeout: Option<OnTimeout>,
+    /// The file with the commands for a QEMU.
+    #[serde(default)]
+    pub qmp_script: Option<PathBuf>,
 }
 
 impl Spec {
@@ -64,7 +68,8 @@ impl Spec {
         }
     }
 
-    fn check(&self) -> Result<()> {
+    /// Whether its parts fit together.
+    pub fn check(&self) -> Result<()> {
         ensure!(
             self.notification_node.is_some() == self.opt_script.is_some(),
             "watchdog `{}`: notification_node and opt_script go together",
@@ -73,6 +78,11 @@ impl Spec {
         ensure!(
             self.opt_script.is_some() || self.on_timeout.is_some(),
             "watchdog `{}`: nothing is done at a timeout; give notification_node and opt_script, or on_timeout",
+            self.name
+        );
+        ensure!(
+            self.qmp_script.is_some() == matches!(self.on_timeout, Some(OnTimeout::Qmp(_))),
+            "watchdog `{}`: on_timeout = qmp:ENDPOINT and qmp_script, the file with its commands, go together",
             self.name
         );
         Ok(())
@@ -91,6 +101,30 @@ impl FromStr for Exec {
             .filter(|command| !command.trim().is_empty())
             .map(|command| Self(command.to_owned()))
             .ok_or_else(|| format!("`{text}` is not exec:COMMAND"))
+    }
+}
+
+/// What else is done at a timeout, written `exec:COMMAND` or `qmp:ENDPOINT`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OnTimeout {
+    /// For the shell.
+    Exec(Exec),
+    /// For the QEMU behind a monitor.
+    Qmp(Endpoint),
+}
+
+impl FromStr for OnTimeout {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some(monitor) = text.strip_prefix("qmp:") else {
+            return text.parse().map(Self::Exec).map_err(|error| format!("{error} or qmp:ENDPOINT"));
+        };
+        let monitor: Endpoint = monitor.parse().map_err(|error| format!("{error}"))?;
+        if monitor.server {
+            return Err(format!("`{text}`: QEMU is the one that listens; leave server=on out"));
+        }
+        Ok(Self::Qmp(monitor))
     }
 }
 
@@ -134,6 +168,13 @@ pub fn script(path: &Path) -> Result<Bytes> {
         path.display()
     );
     Ok(script.into())
+}
+
+/// Reads the commands for a QEMU.
+pub fn commands(path: &Path) -> Result<Vec<Call>> {
+    let text = String::from_utf8(script(path)?.into())
+        .with_context(|| format!("the commands {} are no text", path.display()))?;
+    written(&text).map_err(|error| anyhow!("the commands {} cannot be used: {error}", path.display()))
 }
 
 const fn pulse_interval() -> NonZeroU32 {

@@ -16,11 +16,11 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
-use super::config::{self, Exec, Spec};
+use super::action::Action as Deed;
+use super::config::{self, Exec, OnTimeout, Spec};
 use super::node::{self, Event, Node, Numbers};
 use super::report::Report;
 use crate::mono::Mono;
-use crate::process::{Ended, Group};
 use crate::watchdog::{Action, Machine, PeerId, State};
 
 /// Events that wait; connections wait with further ones, and so do their peers.
@@ -29,8 +29,6 @@ const EVENTS: usize = 64;
 const STALL: Duration = Duration::from_millis(20);
 /// Enough to read what lies in the sockets.
 const GRACE: Duration = Duration::from_millis(5);
-/// How long the command of a timeout may run.
-const COMMAND: Duration = Duration::from_secs(60);
 
 /// See the module.
 #[derive(Debug)]
@@ -41,12 +39,14 @@ pub struct Shell {
     awd: Node,
     notification: Option<Node>,
     script: Bytes,
+    deed: Option<Deed>,
 }
 
 impl Shell {
     /// Reads the script and listens where it is to. To be called inside a runtime.
     pub fn open(spec: Spec, report: Report, reload: watch::Receiver<()>) -> Result<Self> {
         let script = spec.opt_script.as_deref().map(config::script).transpose()?.unwrap_or_default();
+        let deed = deed(&spec)?;
         let open = |name: &str, endpoint| {
             let (node, address) = Node::open(endpoint)?;
             if let Some(address) = address {
@@ -67,12 +67,12 @@ impl Shell {
                 spec.name, spec.timeout, spec.pulse_interval
             );
         }
-        Ok(Self { spec, report, reload, awd, notification, script })
+        Ok(Self { spec, report, reload, awd, notification, script, deed })
     }
 
     /// Watches for ever.
     pub async fn run(self) {
-        let Self { spec, report, mut reload, awd, notification, script } = self;
+        let Self { spec, report, mut reload, awd, notification, script, deed } = self;
         let (sender, mut events) = mpsc::channel(EVENTS);
         let numbers = Numbers::default();
         let mut nodes = JoinSet::new();
@@ -94,6 +94,7 @@ impl Shell {
             report,
             machine,
             script,
+            deed,
             peers: HashMap::new(),
             notification: None,
             newer: None,
@@ -105,7 +106,7 @@ impl Shell {
             let due = watch.machine.next_deadline();
             tokio::select! {
                 biased;
-                Ok(()) = reload.changed() => watch.read_script(),
+                Ok(()) = reload.changed() => watch.read_scripts(),
                 _ = events.recv_many(&mut batch, EVENTS) => {}
                 () = sleep(due.saturating_since(Mono::now())) => {}
             }
@@ -152,6 +153,8 @@ struct Watch {
     report: Report,
     machine: Machine,
     script: Bytes,
+    /// What else is done at a timeout.
+    deed: Option<Deed>,
     peers: HashMap<PeerId, Peer>,
     notification: Option<Notification>,
     /// Waits until the older connection has told whether its script was written.
@@ -274,14 +277,33 @@ impl Watch {
         let line = json!({ "was": was, "state": is, "silent_ms": silent.as_millis(), "not_owed": self.machine.not_owed() });
         self.report.say("state", line);
         if to == State::TimedOut
-            && let Some(Exec(command)) = &self.spec.on_timeout
+            && let Some(deed) = &self.deed
         {
             if self.command.as_ref().is_some_and(|running| !running.is_finished()) {
                 error!("{name}: the command of the timeout before still runs; it is not started again");
                 self.report.say("command", json!({ "outcome": "skipped: the one before still runs" }));
             } else {
-                let (name, command, report) = (name.clone(), command.clone(), self.report.clone());
-                self.command = Some(tokio::spawn(run_command(name, command, silent, report)));
+                let (name, report) = (name.clone(), self.report.clone());
+                self.command = Some(tokio::spawn(deed.clone().run(name, silent, report)));
+            }
+        }
+    }
+
+    fn read_scripts(&mut self) {
+        self.read_script();
+        if self.spec.qmp_script.is_none() {
+            return;
+        }
+        match deed(&self.spec) {
+            Ok(deed) => {
+                info!("{}: the commands are read again", self.spec.name);
+                self.report
+                    .say("commands_read", json!({ "commands": deed.as_ref().map_or(0, Deed::commands) }));
+                self.deed = deed;
+            }
+            Err(error) => {
+                error!("{}: {error:#}; those before stay", self.spec.name);
+                self.report.say("commands_read", json!({ "error": format!("{error:#}") }));
             }
         }
     }
@@ -302,24 +324,21 @@ impl Watch {
     }
 }
 
+/// Reads what a timeout needs.
+fn deed(spec: &Spec) -> Result<Option<Deed>> {
+    Ok(match (&spec.on_timeout, &spec.qmp_script) {
+        (Some(OnTimeout::Exec(Exec(command))), _) => Some(Deed::Exec(command.clone())),
+        (Some(OnTimeout::Qmp(monitor)), Some(file)) => {
+            Some(Deed::Qmp(monitor.clone(), config::commands(file)?))
+        }
+        _ => None,
+    })
+}
+
 impl Drop for Watch {
     fn drop(&mut self) {
         if let Some(command) = &self.command {
             command.abort();
         }
     }
-}
-
-async fn run_command(name: String, command: String, silent: Duration, report: Report) {
-    let environment = [("COLO_WATCHDOG", name.clone()), ("COLO_SILENT_MS", silent.as_millis().to_string())];
-    let outcome = match Group::spawn(&command, environment) {
-        Ok(group) => match group.wait(COMMAND).await {
-            Ended::Status(status) => status.to_string(),
-            Ended::TimedOut => format!("killed after {COMMAND:?}"),
-            Ended::Lost(error) => format!("its end could not be learned: {error}"),
-        },
-        Err(error) => format!("not started: {error}"),
-    };
-    info!("{name}: the command of the timeout: {outcome}");
-    report.say("command", json!({ "outcome": outcome }));
 }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::qmp::codec::ErrorReply;
 use serde_json::json;
+use std::borrow::Cow;
 
 const LIMIT: Duration = Duration::from_secs(2);
 
@@ -12,7 +13,8 @@ fn given(out: &mut Vec<Order>) -> (Vec<&'static str>, Step) {
         .map(|order| match order {
             Order::Command(step, call) => {
                 last = step;
-                call.name
+                let Cow::Borrowed(name) = call.name else { panic!("{call:?}") };
+                name
             }
             other => panic!("{other:?}"),
         })

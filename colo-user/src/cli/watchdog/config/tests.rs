@@ -33,7 +33,8 @@ fn a_file_has_the_originals_names() {
             pulse_interval: NonZeroU32::new(200).unwrap(),
             timeout: NonZeroU32::new(700).unwrap(),
             debounce: 1,
-            on_timeout: Some(Exec("logger lost".into())),
+            on_timeout: Some(OnTimeout::Exec(Exec("logger lost".into()))),
+            qmp_script: None,
         }
     );
     assert_eq!((specs[1].pulse_interval, specs[1].timeout), (PULSE_INTERVAL, TIMEOUT));
@@ -49,6 +50,13 @@ fn what_cannot_be_meant_is_refused_by_name() {
         ("opt_script = \"/etc/lost\"", "", "go together"),
         ("on_timeout = \"exec:true\"", "", "watchdog `vm2`: nothing is done"),
         ("exec:true", "exec: ", "not exec:COMMAND"),
+        (
+            "exec:true\"",
+            "qmp:unix:/run/vm2.qmp\"",
+            "watchdog `vm2`: on_timeout = qmp:ENDPOINT and qmp_script",
+        ),
+        ("exec:true\"", "exec:true\"\nqmp_script = \"/etc/commands\"", "go together"),
+        ("exec:true", "qmp:unix:/run/vm2.qmp,server=on", "QEMU is the one that listens"),
         ("unix:/run/vm2.awd", "pipe:/run/vm2", "pipe:/run/vm2"),
     ] {
         let text = WHOLE.replacen(from, to, 1);
