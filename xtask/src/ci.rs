@@ -52,7 +52,7 @@ pub fn run(names: &[String]) -> Result<()> {
     let steps = chosen(names)?;
     command::require_root("ci", names, "it runs the tests, which make network namespaces")?;
     let started = Instant::now();
-    setup::ensure(Purpose::Compare)?;
+    setup::ensure(Purpose::Test)?;
     ensure_components()?;
     let mut outcomes = vec![Outcome { name: "set-up", took: started.elapsed(), passed: true }];
     for step in steps {

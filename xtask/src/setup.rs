@@ -24,13 +24,15 @@ pub enum Purpose {
     Build,
     /// The above, and the lab.
     Lab,
-    /// The above, and the peer that tests and benchmark compare with: all there is.
+    /// The above, and VMs, and the peer that tests and benchmark compare with.
     Compare,
+    /// The above, and what only tests need: all there is.
+    Test,
 }
 
 /// `cargo xtask setup`: everything that any task needs.
 pub fn run() -> Result<()> {
-    if !ensure(Purpose::Compare)? {
+    if !ensure(Purpose::Test)? {
         eprintln!("nothing to do: packages, toolchain and bpf-linker are in place");
     }
     Ok(())

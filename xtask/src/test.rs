@@ -14,7 +14,7 @@ pub fn run(args: &[String], test_args: &[String]) -> Result<()> {
         args.extend_from_slice(test_args);
     }
     command::require_root("test", &args, "the tests make network namespaces and load XDP programs")?;
-    setup::ensure(Purpose::Compare)?;
+    setup::ensure(Purpose::Test)?;
     // The tests start the programs themselves, which `cargo test` alone does not build.
     build::build(false)?;
     let mut cargo = command::cargo();

@@ -27,8 +27,10 @@ enum Scope {
     DebianToolchain,
     /// Namespaces: lab, tests, benchmark.
     Net,
-    /// Tests and benchmark: the peer.
+    /// VMs: the pair of the lab, tests and benchmark, and the peer.
     Peer,
+    /// Tests alone: what an operator's host has or has not, and need not have for the lab.
+    Test,
 }
 
 const fn package(
@@ -62,20 +64,20 @@ const PACKAGES: &[Package] = &[
         Scope::Peer,
         "its colo-compare is what we are compared with",
     ),
-    package("libxml2-utils", Some("xmllint"), Scope::Peer, "checks the OCF resource agent's description"),
+    package("libxml2-utils", Some("xmllint"), Scope::Test, "checks the OCF resource agent's description"),
     package(
         "corosync",
         Some("corosync"),
-        Scope::Peer,
+        Scope::Test,
         "the membership of Pacemaker's nodes, in namespaces; Debian starts a service, which is not needed",
     ),
     package(
         "pacemaker",
         Some("pacemakerd"),
-        Scope::Peer,
+        Scope::Test,
         "drives the OCF resource agent, in namespaces; Debian starts a service, which is not needed",
     ),
-    package("resource-agents", Some("ocf-tester"), Scope::Peer, "tests the OCF resource agent"),
+    package("resource-agents", Some("ocf-tester"), Scope::Test, "tests the OCF resource agent"),
 ];
 
 /// What to do when apt fails.
@@ -114,7 +116,8 @@ pub fn wanted(purpose: Purpose, toolchain: Toolchain) -> Vec<&'static Package> {
     let needed = |scope| match scope {
         Scope::DebianToolchain => toolchain != Toolchain::Nightly,
         Scope::Net => purpose != Purpose::Build,
-        Scope::Peer => purpose == Purpose::Compare,
+        Scope::Peer => matches!(purpose, Purpose::Compare | Purpose::Test),
+        Scope::Test => purpose == Purpose::Test,
     };
     PACKAGES.iter().filter(|package| needed(package.scope)).collect()
 }

@@ -2,7 +2,7 @@ use super::*;
 
 fn plan(missing: usize, toolchain: Toolchain, linker: Linker, on_debian: bool) -> Plan {
     // Any packages will do: which ones are missing is the business of `packages`.
-    let missing = packages::wanted(Purpose::Compare, Toolchain::Linked).into_iter().take(missing).collect();
+    let missing = packages::wanted(Purpose::Test, Toolchain::Linked).into_iter().take(missing).collect();
     Plan::new(missing, toolchain, linker, on_debian)
 }
 

@@ -10,7 +10,9 @@ fn a_purpose_asks_only_for_what_it_needs() {
     assert!(build.contains(&"rustc-web") && build.contains(&"llvm-22-dev") && !build.contains(&"iproute2"));
     let lab = names(&wanted(Purpose::Lab, Toolchain::Linked));
     assert!(lab.contains(&"iproute2") && !lab.contains(&"qemu-system-x86"));
-    assert_eq!(wanted(Purpose::Compare, Toolchain::Linked).len(), PACKAGES.len());
+    let pair = names(&wanted(Purpose::Compare, Toolchain::Linked));
+    assert!(pair.contains(&"qemu-system-x86") && !pair.contains(&"pacemaker"));
+    assert_eq!(wanted(Purpose::Test, Toolchain::Linked).len(), PACKAGES.len());
 }
 
 #[test]
