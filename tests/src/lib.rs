@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod captures;
 pub mod ends;
+pub mod etcd;
 pub mod lab;
 pub mod loaded;
 pub mod netns;

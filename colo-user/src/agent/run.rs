@@ -16,6 +16,7 @@ use crate::compare::{Limits, Policy};
 use crate::control::ControlSocket;
 use crate::datapath::{Config, Datapath, DatapathError, Role as Side};
 use crate::heartbeat;
+use crate::judge::fence::FenceSpec;
 use crate::judge::{JudgeSpec, Pair};
 use crate::link::connect::{Connector, Slot};
 use crate::link::endpoint::Endpoint;
@@ -51,6 +52,8 @@ pub struct PrimaryOptions {
 pub struct Alone {
     /// Whom it asks.
     pub judge: Option<JudgeSpec>,
+    /// What shuts the other side off first.
+    pub fence: Option<FenceSpec>,
     /// The pair's name to the judge.
     pub pair: Pair,
     /// What to tell QEMU first.

@@ -4,8 +4,10 @@ use super::heart::Shown;
 use super::times::Summary;
 use crate::compare::Divergence;
 use crate::failover::{self, Why};
+use crate::judge::etcd::keeper::Tenure;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// How the programs are attached.
 #[derive(Clone, Debug, Serialize)]
@@ -45,6 +47,30 @@ impl Standing {
     }
 }
 
+/// How it stands with the lease.
+#[derive(Clone, Debug, Serialize)]
+pub struct Lease {
+    /// `held`, `over` or `taken`.
+    pub state: &'static str,
+    /// The fencing token, while it is held.
+    pub token: Option<i64>,
+    /// How long it lasts if it is not renewed, in milliseconds.
+    pub ends_in_ms: u64,
+}
+
+impl Lease {
+    /// As the judge says, with so much left.
+    #[must_use]
+    pub fn new(tenure: &Tenure, left: Duration) -> Self {
+        let (state, token) = match tenure {
+            Tenure::Held(token) => ("held", Some(*token)),
+            Tenure::Over => ("over", None),
+            Tenure::Taken(_) => ("taken", None),
+        };
+        Self { state, token, ends_in_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX) }
+    }
+}
+
 /// One answer.
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
@@ -76,6 +102,8 @@ pub struct Status {
     pub failover: Option<Standing>,
     /// Null where there are no heartbeat links besides the one between the agents.
     pub heartbeat: Option<Shown>,
+    /// Null where the judge gives no lease.
+    pub lease: Option<Lease>,
     /// The last divergences, newest last.
     pub divergences: Vec<Divergence>,
 }

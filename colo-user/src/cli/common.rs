@@ -8,10 +8,12 @@ use crate::datapath::{
     AttachMode, Config, DEFAULT_FRAMES, HoldBackend, MAX_FRAMES, MAX_REALTIME, MIN_FRAMES, Role,
 };
 use crate::heartbeat::{INTERVALS_MS, MAX_LINKS, MULTIPLIERS, Settings};
+use crate::judge::fence::FenceSpec;
 use crate::judge::{JudgeSpec, Pair};
 use crate::link::endpoint::Endpoint;
 use crate::qmp::command::Call;
 use crate::wire::proto;
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, value_parser};
 use std::net::IpAddr;
 use std::num::NonZeroU8;
@@ -86,14 +88,26 @@ pub struct Common {
     /// Give it to both agents. The migration capability `events` must be on before `migrate`.
     #[arg(long, value_name = "ENDPOINT", value_parser = monitor)]
     qmp: Option<Endpoint>,
-    /// Whom to ask before going on alone: lock:DIRECTORY, which both hosts have mounted, or exec:COMMAND
+    /// Whom to ask before going on alone: lock:DIRECTORY, which both hosts have mounted, exec:COMMAND, or etcd:http://HOST:PORT
     ///
-    /// Without one nobody goes on alone: the primary holds, the secondary stays closed.
+    /// Without one nobody goes on alone: the primary holds, the secondary stays closed. With etcd
+    /// (`etcd:http://HOST:PORT[,http://HOST:PORT...][;ttl=SECONDS][;drift=PERCENT][;prefix=PATH]`) the side that is heard holds a
+    /// lease, 5 seconds long by default, and is silent when it cannot renew it.
     #[arg(long, value_name = "JUDGE", requires = "qmp")]
     judge: Option<JudgeSpec>,
     /// Go on alone without asking anybody: both sides may do so at once
     #[arg(long, requires = "qmp", conflicts_with = "judge")]
     allow_unfenced: bool,
+    /// A command that shuts the other side off (STONITH), run after the judge's yes and before anything else
+    ///
+    /// Exit status 0: it is off. Otherwise this side does not go on, and the command is run again after a while. Environment:
+    /// COLO_PAIR, COLO_TERM, COLO_ROLE (the side that stays), COLO_BOOT.
+    #[arg(long, value_name = "COMMAND", requires = "qmp", value_parser = NonEmptyStringValueParser::new())]
+    fence: Option<String>,
+    /// After so many seconds that command has given no answer, and is killed
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, requires = "fence",
+          value_parser = value_parser!(u64).range(1..=3600))]
+    fence_limit: u64,
     /// The pair's name to the judge, the same on both hosts (default: the guest's MAC address, or its interface)
     #[arg(long, value_name = "NAME")]
     pair: Option<Pair>,
@@ -121,8 +135,11 @@ impl Common {
             (None, Some(mac)) => mac.map(|byte| format!("{byte:02x}")).join(":").parse()?,
             (None, None) => self.guest.parse()?,
         };
+        let leased = matches!(self.judge, Some(JudgeSpec::Etcd(_)));
+        let limit = Duration::from_secs(self.fence_limit);
         let alone = Alone {
             judge: if self.allow_unfenced { Some(JudgeSpec::Unfenced) } else { self.judge },
+            fence: self.fence.map(|command| FenceSpec { command, limit }),
             pair,
             before,
             state: self.state.unwrap_or_else(|| control.with_extension("state")),
@@ -133,6 +150,7 @@ impl Common {
             frames: self.frames,
             guest_mac: self.guest_mac,
             realtime: self.realtime,
+            leased,
             ..Config::new(role, &self.guest, &self.uplink)
         };
         if self.heartbeat.len() >= MAX_LINKS {

@@ -20,6 +20,7 @@ fn status() -> Status {
         checkpoints: Checkpoints { asked: 1, by: BTreeMap::from([("payload", 1)]) },
         failover: None,
         heartbeat: None,
+        lease: None,
         divergences: Vec::new(),
     }
 }
@@ -32,7 +33,7 @@ fn a_status_has_the_promised_fields() {
         "attach": {"guest": "native", "uplink": "skb"}, "hold": "afxdp", "held": 2,
         "held_time": {"count": 9, "p50_us": 70, "p99_us": 900, "max_us": 1000},
         "pauses": {"count": 0, "p50_us": 0, "p99_us": 0, "max_us": 0}, "counters": {"captured": 9},
-        "checkpoints": {"asked": 1, "by": {"payload": 1}}, "failover": null, "heartbeat": null, "divergences": [],
+        "checkpoints": {"asked": 1, "by": {"payload": 1}}, "failover": null, "heartbeat": null, "lease": null, "divergences": [],
     });
     assert_eq!(serde_json::to_value(status()).unwrap(), expected);
 }

@@ -64,11 +64,17 @@ impl LeaseEnd {
             .store(end.as_nanos().max(NEVER_HELD), Ordering::Release);
     }
 
+    /// When it ends; `None` for a side without one.
+    #[must_use]
+    pub fn end(&self) -> Option<Boot> {
+        let end = self.0.word(offset_of!(Deadman, lease_end_ns)).load(Ordering::Acquire);
+        (end != 0).then_some(Boot::from_nanos(end))
+    }
+
     /// Whether it has passed; a side without a lease has none that could.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        let end = self.0.word(offset_of!(Deadman, lease_end_ns)).load(Ordering::Acquire);
-        end != 0 && Boot::now().as_nanos() >= end
+        self.end().is_some_and(|end| Boot::now() >= end)
     }
 }
 

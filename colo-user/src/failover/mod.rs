@@ -36,6 +36,10 @@
 //!   before that, but after the cut, it needs a yes in both. So nobody gives a right up for a promise, and whoever has the old
 //!   term's no is followed by a peer that has the old term or the new.
 //!
+//! Where the judge gives a lease (etcd), who is heard holds it, and XDP lets nothing out beyond its end. A primary whose lease is
+//! over leaves its peer and does not meet it again before it has it back: a secondary that reaches the judge may follow. Who was
+//! followed is closed.
+//!
 //! By file: [`primary`] and [`secondary`] are the machines, [`takeover`] is what they say to their QEMU when they go on
 //! alone, [`verbs`] is what an operator may order, [`watch`] tells a frozen QEMU, [`elsewhere`] is what other links say of the peer,
 //! [`memory`] is what an agent must know when it is started again.
@@ -172,6 +176,12 @@ pub enum Why {
     JudgeSaidNo,
     /// The judge said yes to this side.
     JudgeSaidYes,
+    /// The judge said yes, and the other side could not be shut off.
+    NotFenced,
+    /// The lease was not renewed in time.
+    LeaseOver,
+    /// Another has had the lease since.
+    LeaseTaken,
     /// The VM is the other side of its pair.
     WrongRole,
     /// Secondary: its disk may lack what is in the state that it has loaded.
@@ -188,7 +198,7 @@ pub enum Why {
 
 impl Why {
     /// All of them.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 31] = [
         Self::Unknown,
         Self::Fresh,
         Self::InSync,
@@ -211,6 +221,9 @@ impl Why {
         Self::JudgeSilent,
         Self::JudgeSaidNo,
         Self::JudgeSaidYes,
+        Self::NotFenced,
+        Self::LeaseOver,
+        Self::LeaseTaken,
         Self::WrongRole,
         Self::Unconfirmed,
         Self::Demoted,
@@ -245,6 +258,9 @@ impl Why {
             Self::JudgeSilent => "judge silent",
             Self::JudgeSaidNo => "judge said no",
             Self::JudgeSaidYes => "judge said yes",
+            Self::NotFenced => "other side not fenced",
+            Self::LeaseOver => "lease over",
+            Self::LeaseTaken => "lease taken",
             Self::WrongRole => "vm in the other role",
             Self::Unconfirmed => "state not confirmed",
             Self::Demoted => "demoted",
@@ -396,6 +412,8 @@ pub enum Order {
         term: u64,
         /// As whom.
         claimant: Claimant,
+        /// Whether the other side is to be shut off upon a yes: not where the pair is kept.
+        fence: bool,
     },
     /// Give QEMU a command; how it ended goes to `done` with the step.
     Command(Step, Call),

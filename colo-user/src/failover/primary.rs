@@ -5,6 +5,7 @@ mod verbs;
 use super::elsewhere::{CARRIER_GRACE, Elsewhere};
 use super::takeover::{Step, Takeover};
 use super::{ASK_AGAIN, Config, GRACE, Loss, Memory, Order, Parting, Past, Question, Standing, Trouble, Why};
+use crate::judge::etcd::keeper::Tenure;
 use crate::judge::{Answer, Claimant};
 use crate::mono::Mono;
 use crate::qmp::Failure;
@@ -65,6 +66,8 @@ pub struct Primary {
     pausing: bool,
     /// The service is handed over at the next checkpoint, unless none has come by then.
     plan: Option<Mono>,
+    /// The lease that it needs to be heard is not had.
+    unleased: bool,
     kept: Option<Memory>,
 }
 
@@ -88,6 +91,7 @@ impl Primary {
             forced: false,
             pausing: false,
             plan: None,
+            unleased: false,
             kept,
         }
     }
@@ -123,6 +127,27 @@ impl Primary {
     #[must_use]
     pub const fn term(&self) -> Option<u64> {
         self.term
+    }
+
+    /// Who it is to the judge.
+    #[must_use]
+    pub const fn claimant(&self) -> Claimant {
+        self.claimant
+    }
+
+    /// How it stands with the lease, where the judge gives one. Without a word of it none is needed.
+    pub fn tenure(&mut self, now: Mono, tenure: &Tenure, out: &mut Vec<Order>) {
+        self.unleased = !matches!(tenure, Tenure::Held(_));
+        match (tenure, &self.state) {
+            (Tenure::Held(_), _) | (_, State::Closed) => {}
+            (Tenure::Taken(_), _) => self.close(Why::LeaseTaken, out),
+            (Tenure::Over, State::Protected | State::Holding { ask_at: None }) if self.term.is_some() => {
+                (self.joined, self.plan) = (false, None);
+                self.hold(Some(now + self.config.lease), Why::LeaseOver, out);
+                out.push(Order::Bye(Parting::Left));
+            }
+            (Tenure::Over, _) => {}
+        }
     }
 
     /// The monitor has said where the VM is: at the start, or after the monitor was lost.
@@ -166,6 +191,11 @@ impl Primary {
             }
             State::Unknown | State::Paused { .. } => {
                 // Which term to offer is known when the VM is, or when the loss of the last session is.
+                out.push(Order::Bye(Parting::Left));
+                return None;
+            }
+            // A secondary that is not met may follow.
+            _ if self.unleased => {
                 out.push(Order::Bye(Parting::Left));
                 return None;
             }
@@ -346,7 +376,7 @@ impl Primary {
                     self.take_over(now, out);
                 }
             },
-            Answer::No(_) | Answer::None(_) if self.forced => self.take_over(now, out),
+            Answer::No(_) | Answer::None(_) | Answer::NotFenced(_) if self.forced => self.take_over(now, out),
             // The other side goes on, in this term or in the next.
             Answer::No(_) => self.close(Why::JudgeSaidNo, out),
             Answer::None(_) => {
@@ -354,6 +384,10 @@ impl Primary {
                     self.not_paused(out);
                 }
                 self.why = Why::JudgeSilent;
+                self.state = State::Asking(Question { again: Some(now + ASK_AGAIN) });
+            }
+            Answer::NotFenced(_) => {
+                self.why = Why::NotFenced;
                 self.state = State::Asking(Question { again: Some(now + ASK_AGAIN) });
             }
         }
@@ -405,7 +439,7 @@ impl Primary {
         self.spent = true;
         self.state = State::Asking(Question { again: None });
         self.remember(Standing::Asking, out);
-        out.push(Order::Ask { term, claimant: self.claimant });
+        out.push(Order::Ask { term, claimant: self.claimant, fence: !self.pausing });
     }
 
     fn take_over(&mut self, now: Mono, out: &mut Vec<Order>) {

@@ -5,6 +5,7 @@ mod verbs;
 use super::elsewhere::{Elsewhere, precedence};
 use super::takeover::{Step, Takeover};
 use super::{ASK_AGAIN, Config, Loss, Memory, Order, Parting, Past, Question, Standing, Trouble, Why};
+use crate::judge::etcd::keeper::Tenure;
 use crate::judge::{Answer, Claimant};
 use crate::mono::Mono;
 use crate::qmp::Failure;
@@ -99,6 +100,20 @@ impl Secondary {
     #[must_use]
     pub const fn term(&self) -> Option<u64> {
         self.term
+    }
+
+    /// Who it is to the judge.
+    #[must_use]
+    pub const fn claimant(&self) -> Claimant {
+        self.claimant
+    }
+
+    /// How it stands with the lease, where the judge gives one: the service that was followed by another is none any more.
+    pub fn tenure(&mut self, tenure: &Tenure, out: &mut Vec<Order>) {
+        if matches!(tenure, Tenure::Taken(_)) && matches!(self.state, State::Alone | State::TakingOver(_)) {
+            out.push(Order::Shut);
+            self.close(Why::LeaseTaken, out);
+        }
     }
 
     /// The monitor has said where the VM is: at the start, or after the monitor was lost.
@@ -272,7 +287,7 @@ impl Secondary {
                 self.forced = false;
                 self.begin_takeover(now, out);
             }
-            Answer::No(_) | Answer::None(_) if self.forced && self.may_serve() => {
+            Answer::No(_) | Answer::None(_) | Answer::NotFenced(_) if self.forced && self.may_serve() => {
                 self.begin_takeover(now, out);
             }
             Answer::No(_) => {
@@ -280,6 +295,10 @@ impl Secondary {
             }
             Answer::None(_) => {
                 self.why = Why::JudgeSilent;
+                self.state = State::Asking(Question { again: Some(now + ASK_AGAIN) });
+            }
+            Answer::NotFenced(_) => {
+                self.why = Why::NotFenced;
                 self.state = State::Asking(Question { again: Some(now + ASK_AGAIN) });
             }
         }
@@ -342,7 +361,7 @@ impl Secondary {
         }
         self.state = State::Asking(Question { again: None });
         self.remember(Standing::Asking, out);
-        out.push(Order::Ask { term, claimant: self.claimant });
+        out.push(Order::Ask { term, claimant: self.claimant, fence: true });
     }
 
     fn begin_takeover(&mut self, now: Mono, out: &mut Vec<Order>) {

@@ -12,6 +12,7 @@
 
 use super::{Answer, Claim};
 use crate::process::{Ended, Group};
+use std::io;
 use std::time::Duration;
 
 /// See the module.
@@ -30,17 +31,11 @@ impl Exec {
 
     /// Asks once.
     pub async fn ask(&self, claim: &Claim) -> Answer {
-        let environment = [
-            ("COLO_PAIR", claim.pair.to_string()),
-            ("COLO_TERM", format!("{:016x}", claim.term)),
-            ("COLO_ROLE", claim.role.to_string()),
-            ("COLO_BOOT", claim.claimant.to_string()),
-        ];
-        let group = match Group::spawn(&self.command, environment) {
-            Ok(group) => group,
+        let ended = match run(&self.command, self.limit, claim).await {
+            Ok(ended) => ended,
             Err(error) => return Answer::None(format!("the judge's command cannot be started: {error}")),
         };
-        match group.wait(self.limit).await {
+        match ended {
             Ended::Status(status) => match status.code() {
                 Some(0) => Answer::Yes,
                 Some(1) => Answer::No("the judge's command ended with exit status 1".into()),
@@ -50,6 +45,17 @@ impl Exec {
             Ended::Lost(error) => Answer::None(format!("the judge's command is lost: {error}")),
         }
     }
+}
+
+/// Runs a command about `claim`, for at most `limit`.
+pub(super) async fn run(command: &str, limit: Duration, claim: &Claim) -> io::Result<Ended> {
+    let environment = [
+        ("COLO_PAIR", claim.pair.to_string()),
+        ("COLO_TERM", format!("{:016x}", claim.term)),
+        ("COLO_ROLE", claim.role.to_string()),
+        ("COLO_BOOT", claim.claimant.to_string()),
+    ];
+    Ok(Group::spawn(command, environment)?.wait(limit).await)
 }
 
 #[cfg(test)]

@@ -7,6 +7,9 @@
 //! |---|---|
 //! | `lock:DIRECTORY` | a claim, made as a file in a directory that both hosts have mounted ([`lock`]) |
 //! | `exec:COMMAND` | a command; its exit status is the answer ([`exec`]) |
+//! | `etcd:URL,…` | a claim in etcd, and a lease without which nobody is heard ([`etcd`]) |
+//!
+//! After a yes the other side may have to be shut off before it counts ([`fence`]).
 //!
 //! An answer is final: a yes is a yes again for whoever got it, a no never becomes a yes. [`Answer::None`] is no answer:
 //! the asker goes on holding and asks again.
@@ -16,11 +19,18 @@
 //! again by its asker unless it has the answer (see [`crate::failover`]). Dropping the future kills a command that runs; a
 //! claim that is being written comes to its end.
 
+pub mod etcd;
 pub mod exec;
+pub mod fence;
 pub mod lock;
 
 use crate::link::frame::Role;
+use crate::mono::Boot;
+use etcd::keeper::{Me, Tenure, Want};
+use etcd::{Etcd, EtcdSpec};
+use fence::{Fence, FenceSpec};
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -99,6 +109,8 @@ pub struct Claim {
     pub role: Role,
     /// By whom.
     pub claimant: Claimant,
+    /// Whether the other side is to be shut off upon a yes.
+    pub fence: bool,
 }
 
 /// What the judge says.
@@ -110,6 +122,8 @@ pub enum Answer {
     No(String),
     /// No answer, and why.
     None(String),
+    /// Yes, and the other side could not be shut off, or nobody knows.
+    NotFenced(String),
 }
 
 /// Whether a judge could be asked now; to find out claims nothing.
@@ -134,6 +148,8 @@ pub enum JudgeSpec {
     Lock(PathBuf),
     /// `exec:COMMAND`
     Exec(String),
+    /// `etcd:URL,…`
+    Etcd(EtcdSpec),
     /// `--allow-unfenced`: always yes, to either side.
     Unfenced,
 }
@@ -145,7 +161,8 @@ impl FromStr for JudgeSpec {
         match text.split_once(':') {
             Some(("lock", directory)) if !directory.is_empty() => Ok(Self::Lock(directory.into())),
             Some(("exec", command)) if !command.trim().is_empty() => Ok(Self::Exec(command.to_owned())),
-            _ => Err(format!("`{text}` is neither lock:DIRECTORY nor exec:COMMAND")),
+            Some(("etcd", cluster)) => cluster.parse().map(Self::Etcd),
+            _ => Err(format!("`{text}` is none of lock:DIRECTORY, exec:COMMAND and etcd:http://HOST:PORT")),
         }
     }
 }
@@ -160,25 +177,42 @@ impl JudgeSpec {
                 Prospect::Unknown("a command is not run to find out: it may fence the other side".to_owned())
             }
             Some(Self::Lock(directory)) => lock::prospect(directory.clone(), PROSPECT_LIMIT).await,
+            Some(Self::Etcd(spec)) => etcd::prospect(spec.clone(), PROSPECT_LIMIT).await,
         }
     }
 }
 
 /// The asking end.
 #[derive(Debug)]
-pub struct Judge(watch::Sender<Option<Claim>>);
+pub struct Judge {
+    claims: watch::Sender<Option<Claim>>,
+    /// Set where the side that is heard needs a lease.
+    etcd: Option<Etcd>,
+}
 
 impl Judge {
-    /// Starts it on the current runtime; it ends with the returned value. `answered` gets each claim's term and answer.
-    pub fn start(spec: JudgeSpec, answered: impl Fn(u64, Answer) + Send + Sync + 'static) -> Self {
+    /// Starts it on the current runtime; it ends with the returned value. `answered` gets each claim's term and answer, and
+    /// `told` each change of the tenure, where there is one.
+    ///
+    /// # Errors
+    /// No thread is to be had.
+    pub fn start(
+        spec: JudgeSpec,
+        fence: Option<FenceSpec>,
+        pair: &Pair,
+        answered: impl Fn(u64, Answer) + Send + Sync + 'static,
+        told: impl Fn(Tenure) + Send + 'static,
+    ) -> io::Result<Self> {
         let (sender, mut claims) = watch::channel(None::<Claim>);
+        let mut bench = Bench::new(spec, pair, told)?;
+        let etcd = if let Bench::Etcd(etcd) = &bench { Some(etcd.clone()) } else { None };
+        let mut fence = fence.map(Fence::new);
         tokio::spawn(async move {
-            let mut bench = Bench::new(spec);
             while claims.changed().await.is_ok() {
                 loop {
                     let Some(claim) = claims.borrow_and_update().clone() else { break };
                     tokio::select! {
-                        answer = bench.ask(&claim) => {
+                        answer = bench.ask_and_fence(fence.as_mut(), &claim) => {
                             answered(claim.term, answer);
                             break;
                         }
@@ -188,12 +222,26 @@ impl Judge {
                 }
             }
         });
-        Self(sender)
+        Ok(Self { claims: sender, etcd })
     }
 
     /// Asks. Never waits.
     pub fn ask(&self, claim: Claim) {
-        self.0.send_replace(Some(claim));
+        self.claims.send_replace(Some(claim));
+    }
+
+    /// `set` makes the lease's end known to what lets frames out. Without a lease it is never called.
+    pub fn ends(&self, set: impl Fn(Boot) + Send + 'static) {
+        if let Some(etcd) = &self.etcd {
+            etcd.ends(set);
+        }
+    }
+
+    /// What this side is about, where it needs a lease for it.
+    pub fn want(&self, want: Want, me: Me) {
+        if let Some(etcd) = &self.etcd {
+            etcd.want(want, me);
+        }
     }
 }
 
@@ -201,15 +249,24 @@ impl Judge {
 enum Bench {
     Lock(lock::Lock),
     Exec(exec::Exec),
+    Etcd(Etcd),
     Unfenced,
 }
 
 impl Bench {
-    fn new(spec: JudgeSpec) -> Self {
-        match spec {
+    fn new(spec: JudgeSpec, pair: &Pair, told: impl Fn(Tenure) + Send + 'static) -> io::Result<Self> {
+        Ok(match spec {
             JudgeSpec::Lock(directory) => Self::Lock(lock::Lock::new(directory, LIMIT)),
             JudgeSpec::Exec(command) => Self::Exec(exec::Exec::new(command, LIMIT)),
+            JudgeSpec::Etcd(spec) => Self::Etcd(Etcd::start(spec, pair, told)?),
             JudgeSpec::Unfenced => Self::Unfenced,
+        })
+    }
+
+    async fn ask_and_fence(&mut self, fence: Option<&mut Fence>, claim: &Claim) -> Answer {
+        match (self.ask(claim).await, fence) {
+            (Answer::Yes, Some(fence)) if claim.fence => fence.run(claim).await,
+            (answer, _) => answer,
         }
     }
 
@@ -217,6 +274,7 @@ impl Bench {
         match self {
             Self::Lock(lock) => lock.ask(claim).await,
             Self::Exec(exec) => exec.ask(claim).await,
+            Self::Etcd(etcd) => etcd.ask(claim).await,
             Self::Unfenced => {
                 warn!("going on alone unfenced: nobody knows whether the other side does the same");
                 Answer::Yes

@@ -329,7 +329,7 @@ impl PrimaryAgent {
                     io.out.push(Out::Serves);
                 }
                 Order::Guard => io.datapath.mode = Mode::Protect,
-                Order::Ask { term, claimant } => io.out.push(Out::Ask(term, claimant)),
+                Order::Ask { term, claimant, .. } => io.out.push(Out::Ask(term, claimant)),
                 Order::Command(step, call) => {
                     io.vm.calls.push_back((Tag::Step(step), Call::named(&call.name)));
                 }

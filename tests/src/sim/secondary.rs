@@ -246,7 +246,7 @@ impl SecondaryAgent {
     fn obey(&mut self, now: Mono, io: &mut Io) {
         for order in std::mem::take(&mut self.orders) {
             match order {
-                Order::Ask { term, claimant } => io.out.push(Out::Ask(term, claimant)),
+                Order::Ask { term, claimant, .. } => io.out.push(Out::Ask(term, claimant)),
                 Order::Command(step, call) => {
                     io.vm.calls.push_back((Tag::Step(step), Call::named(&call.name)));
                 }

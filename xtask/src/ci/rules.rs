@@ -21,6 +21,7 @@ const CORE: &[&str] = &[
     "colo-user/src/translate",
     "colo-user/src/announce",
     "colo-user/src/failover",
+    "colo-user/src/judge/etcd/keeper",
     "colo-user/src/watchdog",
     "colo-user/src/heartbeat",
     "colo-user/src/epoch",

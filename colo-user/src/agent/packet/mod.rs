@@ -14,6 +14,7 @@ use crate::agent::status::Status;
 use crate::datapath::{Attached, Captured, Datapath, HoldBackend, Ready};
 use crate::heartbeat::Verdict;
 use crate::judge::Answer;
+use crate::judge::etcd::keeper::Tenure;
 use crate::link::buffer::Outbox;
 use crate::link::connect::{Connected, Slot};
 use crate::link::frame::{ByeReason, Message};
@@ -55,6 +56,8 @@ pub enum Command {
     Judged(u64, Answer),
     /// What the heart makes of the peer.
     Peer(Verdict),
+    /// How it stands with the lease, where the judge gives one.
+    Tenure(Tenure),
     /// Say how things stand.
     Status(oneshot::Sender<Status>),
     /// An operator orders something, or wants to know what would happen.

@@ -21,7 +21,7 @@ use crate::agent::status::{Checkpoints, Standing, Status};
 use crate::agent::times::Times;
 use crate::checkpoint::Signals;
 use crate::compare::Token;
-use crate::datapath::{Captured, Datapath, FrameId, MIRROR_BATCH, Mode};
+use crate::datapath::{Captured, Datapath, FrameId, LeaseEnd, MIRROR_BATCH, Mode};
 use crate::failover;
 use crate::link::connect::Connected;
 use crate::link::frame::Role;
@@ -61,6 +61,8 @@ pub struct PrimaryThread {
     told: Protection,
     /// Who may go on alone, where the own QEMU is followed.
     seat: Option<Seat<failover::Primary>>,
+    /// Beyond its end nothing leaves, where there is one.
+    lease: LeaseEnd,
     gate: Gate,
     /// What the core has let out since the gate was closed, in order.
     gated: VecDeque<Effect>,
@@ -95,7 +97,7 @@ impl PrimaryThread {
         failover: Option<Failover>,
     ) -> Self {
         let told = core.protection();
-        let adopted = datapath.is_adopted();
+        let (adopted, lease) = (datapath.is_adopted(), datapath.lease());
         Self {
             datapath,
             core,
@@ -113,7 +115,8 @@ impl PrimaryThread {
             last_look: Mono::ZERO,
             losses: Losses::default(),
             told,
-            seat: failover.map(Failover::primary),
+            seat: failover.map(|failover| failover.leased(lease.clone()).primary()),
+            lease,
             gate: Gate::Open,
             gated: VecDeque::new(),
             adopted,
@@ -139,6 +142,7 @@ impl PrimaryThread {
                 match command {
                     Command::Link(connected) => self.connect(now, connected)?,
                     Command::Judged(term, answer) => self.judged(now, term, &answer)?,
+                    Command::Tenure(tenure) => self.tenure(now, &tenure)?,
                     Command::Cut => self.cut(now)?,
                     Command::Peer(verdict) => self.peer_judged(now, verdict),
                     Command::Status(reply) => {
@@ -344,6 +348,11 @@ impl PrimaryThread {
     }
 
     fn apply(&mut self) {
+        let over = self.lease.is_over();
+        if self.gate == Gate::Open && !over && !self.gated.is_empty() {
+            // The lease was over, and is had again.
+            self.effects.splice(0..0, self.gated.drain(..));
+        }
         if self.effects.is_empty() {
             return;
         }
@@ -352,7 +361,9 @@ impl PrimaryThread {
         for effect in effects.drain(..) {
             let leaves = matches!(effect, Effect::Window(..) | Effect::Release(_) | Effect::Emit(_));
             match effect {
-                effect if leaves && self.gate == Gate::Held => self.gated.push_back(effect),
+                effect if leaves && (self.gate == Gate::Held || self.gate == Gate::Open && over) => {
+                    self.gated.push_back(effect);
+                }
                 Effect::Emit(_) | Effect::Window(..) if self.gate == Gate::Shut => {}
                 Effect::Release(token) if self.gate == Gate::Shut => {
                     let (id, _) = self.unpark(token);
@@ -433,6 +444,7 @@ impl PrimaryThread {
                 .seat
                 .as_ref()
                 .map(|seat| Standing::new(seat.machine.standing(), seat.machine.why(), seat.machine.term())),
+            lease: self.seat.as_ref().and_then(|seat| seat.lease(self.lease.end())),
         }
     }
 
@@ -455,7 +467,7 @@ impl PrimaryThread {
         let held = self.core.held();
         let release = self.release_on_exit && self.may_release();
         self.core.exit(now, release, &mut self.effects);
-        if self.gate == Gate::Held {
+        if self.gate == Gate::Held || self.lease.is_over() {
             self.gate = Gate::Shut;
             self.effects.splice(0..0, std::mem::take(&mut self.gated));
         }

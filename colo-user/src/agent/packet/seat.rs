@@ -2,11 +2,14 @@
 
 use super::{Asked, Command, Handle, Wanted};
 use crate::agent::run::Alone;
+use crate::agent::status::Lease;
+use crate::datapath::LeaseEnd;
 use crate::failover::verbs::{Commanded, Context, Ended, Refusal, Reply, Verb};
 use crate::failover::{Config, Memory, Order, Primary, Secondary, Standing, Why};
+use crate::judge::etcd::keeper::{Me, Tenure, Want};
 use crate::judge::{Claim, Claimant, Judge, Pair};
 use crate::link::frame::Role;
-use crate::mono::Mono;
+use crate::mono::{Boot, Mono};
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -53,17 +56,33 @@ impl Failover {
     /// Starts the judge on the current runtime; its answers go to `agent`.
     ///
     /// # Errors
-    /// No randomness is to be had.
+    /// No randomness or no thread is to be had.
     pub fn new(alone: Alone, lease: Duration, vm_limit: Duration, agent: Handle) -> io::Result<Self> {
         let config = Config { judged: alone.judge.is_some(), vm_limit, lease, before: alone.before };
+        let holder = agent.clone();
         let answered = move |term, answer| {
             if !agent.send(Command::Judged(term, answer)) {
                 warn!("the judge answered after the end of the packet thread");
             }
         };
-        let judge = alone.judge.map(|judge| Judge::start(judge, answered));
+        let told = move |tenure| {
+            // After the end of the packet thread nobody is heard by it.
+            let _ = holder.send(Command::Tenure(tenure));
+        };
+        let judge = alone
+            .judge
+            .map(|judge| Judge::start(judge, alone.fence, &alone.pair, answered, told))
+            .transpose()?;
         let right = Right { judge, pair: alone.pair, file: alone.state };
         Ok(Self { config, claimant: Claimant(random()?), right })
+    }
+
+    /// Joined to the lease that lets frames out, where the judge gives one.
+    pub(super) fn leased(self, end: LeaseEnd) -> Self {
+        if let Some(judge) = &self.right.judge {
+            judge.ends(move |at| end.set(at));
+        }
+        self
     }
 
     pub(super) fn primary(self) -> Seat<Primary> {
@@ -92,18 +111,21 @@ pub(super) struct Seat<M> {
     told: (Standing, Why),
     /// The order that has not come to its end, and who waits for that.
     pending: Option<(Verb, Asked)>,
+    wanted: Option<(Want, Claimant)>,
+    tenure: Tenure,
 }
 
 impl<M: Commanded> Seat<M> {
     fn new(machine: M, role: Role, right: Right, orders: Vec<Order>) -> Self {
         let told = (Standing::Closed, Why::Unknown);
-        Self { machine, orders, joined: false, commits: 0, right, role, told, pending: None }
+        let (wanted, tenure) = (None, Tenure::Over);
+        Self { machine, orders, joined: false, commits: 0, right, role, told, pending: None, wanted, tenure }
     }
 
-    pub fn ask(&self, term: u64, claimant: Claimant) {
+    pub fn ask(&self, term: u64, claimant: Claimant, fence: bool) {
         let Some(judge) = &self.right.judge else { return };
         info!("asking the judge for term {term:016x} as {claimant}");
-        judge.ask(Claim { pair: self.right.pair.clone(), term, role: self.role, claimant });
+        judge.ask(Claim { pair: self.right.pair.clone(), term, role: self.role, claimant, fence });
     }
 
     /// Keeps it before anything else is done.
@@ -128,6 +150,35 @@ impl<M: Commanded> Seat<M> {
             _ => true,
         });
         self.orders = orders;
+    }
+
+    /// Tells the judge what this side is about, where that takes a lease.
+    pub fn want(&mut self, claimant: Claimant) {
+        let (standing, why) = self.machine.stands();
+        let want = match (self.role, standing) {
+            (_, Standing::TakingOver | Standing::Alone) if why == Why::Forced => Want::Forced,
+            (Role::Primary, Standing::Passing | Standing::Protected) => Want::Fresh,
+            // What it is was not said yet.
+            (Role::Primary, Standing::Holding) if why == Why::Unknown => Want::Nothing,
+            (Role::Primary, Standing::Closed) => Want::Release,
+            (_, Standing::TakingOver | Standing::Alone) | (Role::Primary, _) => Want::Again,
+            (Role::Secondary, _) => Want::Nothing,
+        };
+        if let Some(judge) = &self.right.judge
+            && self.wanted.replace((want, claimant)) != Some((want, claimant))
+        {
+            judge.want(want, Me { claimant, role: self.role });
+        }
+    }
+
+    /// It stands so with the lease from now on.
+    pub fn keep_tenure(&mut self, tenure: &Tenure) {
+        self.tenure = tenure.clone();
+    }
+
+    /// What a status says of the lease, if one is needed.
+    pub fn lease(&self, end: Option<Boot>) -> Option<Lease> {
+        end.map(|end| Lease::new(&self.tenure, end.saturating_since(Boot::now())))
     }
 
     /// An operator orders something, or asks what would happen. `fresh` is a random term.

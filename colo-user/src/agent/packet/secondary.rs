@@ -71,7 +71,7 @@ impl SecondaryThread {
     #[must_use]
     pub fn new(datapath: Datapath, core: Secondary, ends: Ends, failover: Option<Failover>) -> Self {
         let told = core.protection();
-        let adopted = datapath.is_adopted();
+        let (adopted, lease) = (datapath.is_adopted(), datapath.lease());
         Self {
             datapath,
             core,
@@ -83,7 +83,7 @@ impl SecondaryThread {
             effects: Vec::new(),
             last_look: Mono::ZERO,
             told,
-            seat: failover.map(Failover::secondary),
+            seat: failover.map(|failover| failover.leased(lease).secondary()),
             addresses: Addresses::default(),
             announce: None,
             adopted,
@@ -104,6 +104,7 @@ impl SecondaryThread {
                 match command {
                     Command::Link(connected) => self.connect(now, connected)?,
                     Command::Judged(term, answer) => self.judged(now, term, &answer)?,
+                    Command::Tenure(tenure) => self.tenure(now, &tenure)?,
                     // Cuts come from the primary, through the link.
                     Command::Cut => {}
                     Command::Peer(verdict) => self.peer_judged(verdict),
@@ -357,6 +358,7 @@ impl SecondaryThread {
                 .seat
                 .as_ref()
                 .map(|seat| Standing::new(seat.machine.standing(), seat.machine.why(), seat.machine.term())),
+            lease: self.seat.as_ref().and_then(|seat| seat.lease(self.datapath.lease().end())),
         }
     }
 

@@ -84,8 +84,13 @@ impl Rig {
     }
 
     fn asks(&mut self, term: u64) {
+        self.asks_and(term, true);
+    }
+
+    fn asks_and(&mut self, term: u64, fence: bool) {
         let orders = self.orders();
-        assert_eq!(orders.last(), Some(&Order::Ask { term, claimant: Claimant([7; 16]) }), "{orders:?}");
+        let ask = Order::Ask { term, claimant: Claimant([7; 16]), fence };
+        assert_eq!(orders.last(), Some(&ask), "{orders:?}");
         assert_eq!(self.machine.standing(), Standing::Asking);
         assert_eq!(self.kept.map(|kept| kept.standing), Some(Standing::Asking), "it may have the yes by now");
     }
@@ -506,4 +511,68 @@ fn a_survivor_whose_new_secondary_leaves_before_there_is_a_pair_is_alone_as_befo
     rig.joined(4, 4);
     rig.checkpoint(4);
     assert!(!rig.machine.is_service());
+}
+
+#[test]
+fn a_primary_whose_lease_is_over_leaves_its_peer_and_meets_it_again_with_the_lease() {
+    let mut rig = Rig::protected(config());
+    rig.machine.tenure(at(10_000), &Tenure::Held(1), &mut rig.out);
+    assert!(rig.orders().is_empty());
+    rig.machine.tenure(at(10_000), &Tenure::Over, &mut rig.out);
+    assert_eq!(rig.orders(), [Order::Hold, Order::Bye(Parting::Left)]);
+    assert_eq!(rig.standing(), (Standing::Holding, Why::LeaseOver));
+    // Whoever reaches the judge may follow: not while this side is met.
+    assert_eq!(rig.machine.session(2, &mut rig.out), None);
+    assert_eq!(rig.orders(), [Order::Bye(Parting::Left)]);
+    rig.machine.tenure(at(11_000), &Tenure::Held(1), &mut rig.out);
+    rig.joined(2, 1);
+    assert_eq!(rig.standing(), (Standing::Holding, Why::AwaitsCheckpoint));
+    rig.checkpoint(1);
+    assert_eq!(rig.orders(), [Order::Resume]);
+    // It does not come back in time.
+    rig.machine.tenure(at(20_000), &Tenure::Over, &mut rig.out);
+    rig.tick(24_999);
+    assert_eq!(rig.orders(), [Order::Hold, Order::Bye(Parting::Left)]);
+    rig.tick(25_000);
+    rig.asks(1);
+}
+
+#[test]
+fn whose_lease_another_has_had_is_closed_wherever_it_stands() {
+    let taken = Tenure::Taken("the other".into());
+    let mut rig = Rig::protected(config());
+    rig.machine.tenure(at(10_000), &taken, &mut rig.out);
+    assert_eq!(rig.orders(), [Order::Shut, Order::Bye(Parting::Closed), Order::halt()]);
+    assert_eq!(rig.standing(), (Standing::Closed, Why::LeaseTaken));
+    rig.machine.tenure(at(10_001), &taken, &mut rig.out);
+    assert!(rig.orders().is_empty());
+
+    let mut rig = Rig::protected(config());
+    rig.lost(10_000, Loss::Bye(Parting::VmGone));
+    rig.tick(10_000);
+    rig.asks(1);
+    rig.answer(10_010, 1, Answer::Yes);
+    rig.goes_alone(10_020);
+    rig.orders();
+    rig.machine.tenure(at(60_000), &Tenure::Over, &mut rig.out);
+    assert!(rig.orders().is_empty(), "XDP lets nothing out, and nobody else is there");
+    assert_eq!(rig.machine.standing(), Standing::Alone);
+    rig.machine.tenure(at(70_000), &taken, &mut rig.out);
+    assert_eq!(rig.orders()[0], Order::Shut);
+    assert_eq!(rig.kept.map(|kept| kept.standing), Some(Standing::Closed));
+}
+
+#[test]
+fn a_yes_without_a_fence_is_asked_for_again() {
+    let mut rig = Rig::protected(config());
+    rig.lost(10_000, Loss::Bye(Parting::VmGone));
+    rig.tick(10_000);
+    rig.asks(1);
+    rig.answer(10_010, 1, Answer::NotFenced("exit status 1".into()));
+    assert!(rig.orders().is_empty());
+    assert_eq!(rig.standing(), (Standing::Asking, Why::NotFenced));
+    rig.tick(11_010);
+    rig.asks(1);
+    rig.answer(11_020, 1, Answer::Yes);
+    rig.goes_alone(11_030);
 }

@@ -137,6 +137,7 @@ impl Primary {
 
     /// The judge's yes for a pause: with the secondary still there the pair is kept, else this side is alone.
     pub(super) fn paused(&mut self, out: &mut Vec<Order>) {
+        self.pausing = false;
         (self.state, self.why) = (State::Paused { resuming: false }, Why::Paused);
         self.remember(Standing::Paused, out);
         out.push(Order::Pause);

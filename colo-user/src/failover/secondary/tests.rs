@@ -63,7 +63,7 @@ impl Rig {
 
     fn asks(&mut self, term: u64) {
         let orders = self.orders();
-        assert_eq!(orders.last(), Some(&Order::Ask { term, claimant: WHO }), "{orders:?}");
+        assert_eq!(orders.last(), Some(&Order::Ask { term, claimant: WHO, fence: true }), "{orders:?}");
         assert_eq!(self.kept, Some(Memory { term, next: None, claimant: WHO, standing: Standing::Asking }));
     }
 
@@ -300,7 +300,7 @@ fn started_again_with_a_question_out_it_asks_as_the_same() {
         let claimant = Claimant([3; 16]);
         let mut rig =
             Rig::new(config(), Past::Secondary, Some(Memory { term: 1, next: None, claimant, standing }));
-        assert_eq!(rig.orders().last(), Some(&Order::Ask { term: 1, claimant }));
+        assert_eq!(rig.orders().last(), Some(&Order::Ask { term: 1, claimant, fence: true }));
         assert_eq!(rig.standing(), (Standing::Asking, Why::AgentRestarted));
     }
 }
@@ -399,4 +399,24 @@ fn a_state_that_is_loaded_while_qemu_is_told_is_not_served_beside_a_disk() {
     rig.machine.done(at(10_050), Step::Runs, &Ok(json!({ "running": true })), &mut rig.out);
     assert!(!rig.orders().contains(&Order::TakeOver));
     assert_eq!(rig.standing(), (Standing::Closed, Why::Unconfirmed));
+}
+
+#[test]
+fn a_yes_without_a_fence_is_asked_for_again_and_a_service_that_was_followed_closes() {
+    let mut rig = Rig::protected(config());
+    rig.machine.tenure(&Tenure::Taken("nobody's business".into()), &mut rig.out);
+    assert_eq!(rig.standing(), (Standing::Protected, Why::InSync));
+    rig.machine.lost(Loss::Bye(Parting::Closed), at(10_000), &mut rig.out);
+    rig.asks(1);
+    rig.machine.answer(at(10_010), 1, &Answer::NotFenced("no answer".into()), &mut rig.out);
+    assert_eq!(rig.standing(), (Standing::Asking, Why::NotFenced));
+    rig.tick(11_010);
+    rig.asks(1);
+    rig.machine.answer(at(11_020), 1, &Answer::Yes, &mut rig.out);
+    rig.takes_over(11_030);
+    rig.machine.tenure(&Tenure::Over, &mut rig.out);
+    assert_eq!(rig.machine.standing(), Standing::Alone);
+    rig.machine.tenure(&Tenure::Taken("the other".into()), &mut rig.out);
+    assert_eq!(rig.orders(), [Order::Shut, Order::halt()]);
+    assert_eq!(rig.standing(), (Standing::Closed, Why::LeaseTaken));
 }

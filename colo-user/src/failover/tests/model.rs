@@ -288,7 +288,7 @@ impl World {
                 Order::Shut => (self.gate, self.p_passes, self.p_shut) = (false, false, true),
                 Order::Open => (self.gate, self.p_passes) = (true, true),
                 Order::Guard => self.p_passes = false,
-                Order::Ask { term, claimant } => self.ask(true, term, claimant),
+                Order::Ask { term, claimant, .. } => self.ask(true, term, claimant),
                 Order::Command(step, _) => {
                     let at = self.now + self.random.millis(1, 30);
                     let left = self.p.left.is_some_and(|left| left <= self.now);
@@ -321,7 +321,7 @@ impl World {
         for order in orders {
             self.note(format!("S {:?} ({}): {order:?}", self.s.machine.standing(), self.s.machine.why()));
             match order {
-                Order::Ask { term, claimant } => self.ask(false, term, claimant),
+                Order::Ask { term, claimant, .. } => self.ask(false, term, claimant),
                 Order::Command(step, _) => {
                     let at = self.now + self.random.millis(1, 30);
                     let left = self.s.left.is_some_and(|left| left <= self.now);

@@ -13,6 +13,7 @@ use crate::failover::verbs::Refusal;
 use crate::failover::{self, Loss, Order, Parting, Past, Standing};
 use crate::heartbeat::{Condition, Verdict};
 use crate::judge::Answer;
+use crate::judge::etcd::keeper::Tenure;
 use crate::mono::Mono;
 use std::io;
 use std::time::Duration;
@@ -97,7 +98,9 @@ impl PrimaryThread {
     /// Whether what is held may leave when the agent ends: nobody else could go on with what the guest said before.
     pub(super) fn may_release(&self) -> bool {
         self.seat.as_ref().is_none_or(|seat| {
-            matches!(seat.machine.standing(), Standing::Passing | Standing::Alone) && self.gate == Gate::Open
+            matches!(seat.machine.standing(), Standing::Passing | Standing::Alone)
+                && self.gate == Gate::Open
+                && !self.lease.is_over()
         })
     }
 
@@ -122,6 +125,14 @@ impl PrimaryThread {
             Some(seat) => seat.ordered(now, asked, u64::from_ne_bytes(random()?)),
             None => asked.refuse(Refusal::NoQemu),
         }
+        self.obey(now)
+    }
+
+    /// It stands otherwise with the lease.
+    pub(super) fn tenure(&mut self, now: Mono, tenure: &Tenure) -> io::Result<()> {
+        let Some(seat) = &mut self.seat else { return Ok(()) };
+        seat.keep_tenure(tenure);
+        seat.machine.tenure(now, tenure, &mut seat.orders);
         self.obey(now)
     }
 
@@ -160,6 +171,7 @@ impl PrimaryThread {
     fn obey(&mut self, now: Mono) -> io::Result<()> {
         let Some(mut seat) = self.seat.take() else { return Ok(()) };
         let done = self.carry_out(now, &mut seat);
+        seat.want(seat.machine.claimant());
         seat.tell();
         self.seat = Some(seat);
         done
@@ -209,7 +221,7 @@ impl PrimaryThread {
                     self.core.unpause(now, self.peer.outbox());
                 }
                 Order::Guard => self.datapath.set_mode(Mode::Protect).map_err(io::Error::other)?,
-                Order::Ask { term, claimant } => seat.ask(term, claimant),
+                Order::Ask { term, claimant, fence } => seat.ask(term, claimant, fence),
                 Order::Command(step, call) => {
                     if let Some(eye) = &mut self.eye {
                         eye.give(now, step, call);

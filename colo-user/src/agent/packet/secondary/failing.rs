@@ -12,6 +12,7 @@ use crate::failover::verbs::Refusal;
 use crate::failover::{self, Loss, Order, Parting, Standing};
 use crate::heartbeat::{Condition, Verdict};
 use crate::judge::Answer;
+use crate::judge::etcd::keeper::Tenure;
 use crate::mono::Mono;
 use std::io;
 use std::time::Duration;
@@ -79,6 +80,14 @@ impl SecondaryThread {
         self.obey(now)
     }
 
+    /// It stands otherwise with the lease.
+    pub(super) fn tenure(&mut self, now: Mono, tenure: &Tenure) -> io::Result<()> {
+        let Some(seat) = &mut self.seat else { return Ok(()) };
+        seat.keep_tenure(tenure);
+        seat.machine.tenure(tenure, &mut seat.orders);
+        self.obey(now)
+    }
+
     /// A link is there: whether this side is still the secondary of anybody.
     pub(super) fn takes_part(&mut self, now: Mono) -> io::Result<bool> {
         let Some(seat) = &mut self.seat else { return Ok(true) };
@@ -109,6 +118,7 @@ impl SecondaryThread {
     fn obey(&mut self, now: Mono) -> io::Result<()> {
         let Some(mut seat) = self.seat.take() else { return Ok(()) };
         let done = self.carry_out(now, &mut seat);
+        seat.want(seat.machine.claimant());
         seat.tell();
         self.seat = Some(seat);
         done
@@ -117,7 +127,7 @@ impl SecondaryThread {
     fn carry_out(&mut self, now: Mono, seat: &mut Seat<failover::Secondary>) -> io::Result<()> {
         for order in std::mem::take(&mut seat.orders) {
             match order {
-                Order::Ask { term, claimant } => seat.ask(term, claimant),
+                Order::Ask { term, claimant, fence } => seat.ask(term, claimant, fence),
                 Order::Command(step, call) => {
                     if let Some(eye) = &mut self.eye {
                         eye.give(now, step, call);

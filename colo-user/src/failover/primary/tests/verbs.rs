@@ -24,7 +24,7 @@ impl Rig {
     fn paused() -> Self {
         let mut rig = Self::protected(config());
         assert_eq!(rig.order(0, Verb::Pause), Reply::Begun);
-        rig.asks(1);
+        rig.asks_and(1, false);
         assert_eq!(rig.machine.progress(Verb::Pause), None);
         rig.answer(1, 1, Answer::Yes);
         assert_eq!(rig.orders(), [Order::Pause]);
@@ -148,7 +148,7 @@ fn without_the_right_nothing_is_paused() {
     assert_eq!(rig.order_with(0, Verb::Pause, Prospect::Unfenced), Reply::Refused(Refusal::Unfenced));
     assert_eq!(rig.order_with(0, Verb::Pause, Prospect::None), Reply::Refused(Refusal::NoJudge));
     rig.order(0, Verb::Pause);
-    rig.asks(1);
+    rig.asks_and(1, false);
     rig.answer(1, 1, Answer::None("away".into()));
     assert_eq!(rig.orders(), [Order::Bye(Parting::Left)], "they meet again in another term");
     assert!(matches!(rig.machine.progress(Verb::Pause), Some(Ended::Failed(_))));
@@ -161,7 +161,7 @@ fn without_the_right_nothing_is_paused() {
 fn a_secondary_that_is_lost_while_the_judge_is_asked_for_a_pause_leaves_this_side_alone() {
     let mut rig = Rig::protected(config());
     rig.order(0, Verb::Pause);
-    rig.asks(1);
+    rig.asks_and(1, false);
     rig.lost(1, Loss::Link);
     rig.answer(2, 1, Answer::Yes);
     rig.goes_alone(3);

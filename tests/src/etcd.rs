@@ -1,0 +1,167 @@
+//! Debian's etcd as a cluster of its own: each member in a namespace, all on one switch with the hosts that ask them.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use colo_user::judge::etcd::{
+    client::Client,
+    keeper::{Reply, Request},
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{
+    lab::child::{Programs, Tethered},
+    netns::Netns,
+};
+
+/// How long a cluster may take to have a leader.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PORT: u16 = 2379;
+
+/// One member.
+#[derive(Debug)]
+struct Member {
+    process: Tethered,
+    netns: Netns,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Cluster {
+    members: Vec<Member>,
+    hosts: u8,
+    hub: Netns,
+    directory: TempDir,
+}
+
+fn address(member: usize) -> String {
+    format!("10.77.0.{}", member + 1)
+}
+
+impl Cluster {
+    /// Starts so many members and waits for their leader.
+    pub fn start(programs: &Programs, members: usize) -> Result<Self> {
+        let hub = Netns::new("colo-etcd")?;
+        for line in
+            ["ip link add br0 type bridge", "ip link set br0 up", "ip addr add 10.77.0.254/24 dev br0"]
+        {
+            hub.run(line)?;
+        }
+        let mut cluster = Self { members: Vec::new(), hosts: 0, hub, directory: tempfile::tempdir()? };
+        let peers: Vec<String> = (0..members).map(|n| format!("m{n}=http://{}:2380", address(n))).collect();
+        for n in 0..members {
+            let netns = cluster.plug(&format!("m{n}"), &address(n))?;
+            let path = |name: &str| cluster.directory.path().join(format!("m{n}.{name}"));
+            let (client, peer) = (cluster.endpoint(n), format!("http://{}:2380", address(n)));
+            let data = path("data").display().to_string();
+            let arguments = [
+                ["--name", &format!("m{n}")],
+                ["--data-dir", &data],
+                ["--listen-client-urls", &client],
+                ["--advertise-client-urls", &client],
+                ["--listen-peer-urls", &peer],
+                ["--initial-advertise-peer-urls", &peer],
+                ["--initial-cluster", &peers.join(",")],
+                ["--heartbeat-interval", "100"],
+                ["--election-timeout", "1000"],
+            ];
+            let arguments: Vec<String> = arguments.iter().flatten().map(|&word| word.to_owned()).collect();
+            let process =
+                Tethered::start(programs, &netns, "etcd".as_ref(), &arguments, &path("log"), false)?;
+            cluster.members.push(Member { process, netns });
+        }
+        let all: Vec<String> = (0..members).map(|n| cluster.endpoint(n)).collect();
+        let end = Instant::now() + PATIENCE;
+        for endpoint in all {
+            let mut client = Client::new(vec![endpoint], "/ready/".into(), Duration::from_secs(2));
+            loop {
+                match cluster.hub.enter(|| client.perform(&Request::Look { term: None })) {
+                    Reply::Seen(_) => break,
+                    reply if Instant::now() > end => bail!("no leader: {reply:?}\n{}", cluster.logs()),
+                    _ => std::thread::sleep(Duration::from_millis(100)),
+                }
+            }
+        }
+        Ok(cluster)
+    }
+
+    /// The URL of a member.
+    #[must_use]
+    pub fn endpoint(&self, member: usize) -> String {
+        format!("http://{}:{PORT}", address(member))
+    }
+
+    /// A host on the same switch; its interface is `eth0`.
+    pub fn host(&mut self) -> Result<Netns> {
+        self.hosts += 1;
+        self.plug(&format!("h{}", self.hosts), &format!("10.77.0.{}", 100 + self.hosts))
+    }
+
+    fn plug(&self, port: &str, address: &str) -> Result<Netns> {
+        let netns = Netns::new("colo-etcd")?;
+        self.hub.veth(port, &netns, "eth0")?;
+        self.hub.run(&format!("ip link set {port} master br0"))?;
+        netns.run(&format!("ip addr add {address}/24 dev eth0"))?;
+        Ok(netns)
+    }
+
+    /// Who leads, as the first member that answers says.
+    pub fn leader(&self) -> Result<usize> {
+        let mut ids = Vec::new();
+        for n in 0..self.members.len() {
+            let status = self.hub.enter(|| status(&address(n)));
+            if let Ok(status) = status {
+                ids.push((n, status["header"]["member_id"].clone(), status["leader"].clone()));
+            }
+        }
+        let leads = ids.iter().find(|(_, id, leader)| !id.is_null() && id == leader);
+        leads.map(|(n, ..)| *n).with_context(|| format!("nobody leads: {ids:?}"))
+    }
+
+    /// Kills a member.
+    pub fn kill(&mut self, member: usize) {
+        self.members[member].process.kill();
+    }
+
+    /// Cuts a member off from the others, both ways, or joins it again. The hosts reach it as before.
+    pub fn isolate(&self, member: usize, cut: bool) -> Result<()> {
+        let verb = if cut { "add" } else { "del" };
+        for other in (0..self.members.len()).filter(|&other| other != member) {
+            for (at, from) in [(member, other), (other, member)] {
+                let route = format!("ip route {verb} blackhole {}/32", address(from));
+                self.members[at].netns.run(&route)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The end of all logs.
+    #[must_use]
+    pub fn logs(&self) -> String {
+        let end = |member: &Member| {
+            let log = member.process.log();
+            let lines: Vec<&str> = log.lines().collect();
+            lines[lines.len().saturating_sub(20)..].join("\n")
+        };
+        self.members.iter().map(end).collect::<Vec<_>>().join("\n---\n")
+    }
+}
+
+/// What a member says of itself.
+fn status(address: &str) -> Result<Value> {
+    let limit = Duration::from_secs(2);
+    let to: SocketAddr = format!("{address}:{PORT}").parse()?;
+    let mut stream = TcpStream::connect_timeout(&to, limit)?;
+    stream.set_read_timeout(Some(limit))?;
+    let request = "POST /v3/maintenance/status HTTP/1.0\r\nContent-Length: 2\r\n\r\n{}";
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (_, body) = answer.split_once("\r\n\r\n").context("no body")?;
+    Ok(serde_json::from_str(body)?)
+}
