@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use aya::{TestRun as _, TestRunOptions};
 use colo_ebpf::{Counter, Deadman, DeadmanPolicy, Hold, Mode};
-use colo_tests::ends::{Ends, GUEST, Joint, QUIET, SOON, UPLINK, numbered};
+use colo_tests::ends::{Ends, GUEST, Joint, QUIET, SOON, UPLINK, capture, numbered};
 use colo_tests::lab::child::{Programs as Binaries, Tethered};
 use colo_tests::loaded::{load, settings};
 use colo_user::datapath::programs::{Programs, Side};
@@ -254,6 +254,28 @@ fn a_lease_ends_without_its_agent_and_outlives_it() -> Result<()> {
         ensure!(!third.lease().is_over() && passes(&ends, 8)?, "without a lease");
         drop(third);
         ends.host.enter(|| detach_pinned(GUEST, UPLINK))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn what_was_released_stays_when_the_lease_has_ended_before_it_was_sent() -> Result<()> {
+    for (attach, hold) in [(AttachMode::Native, HoldBackend::Afxdp), (AttachMode::Skb, HoldBackend::Ringbuf)]
+    {
+        let ends = Ends::new(Joint::Veth, Joint::Veth)?;
+        let mut datapath =
+            ends.attach(&Config { leased: true, ..ends.config(Role::Primary, attach, hold) })?;
+        let lease = datapath.lease();
+        lease.set(Boot::now() + Duration::from_secs(60));
+        ends.guest.say(&numbered(1, 200))?;
+        let captured = capture(&mut datapath, 1)?;
+        datapath.release(captured[0].id);
+        lease.set(Boot::now());
+        datapath.flush()?;
+        ensure!(ends.client.hear(QUIET)?.is_none(), "the lease has ended");
+        lease.set(Boot::now() + Duration::from_secs(60));
+        datapath.flush()?;
+        ensure!(ends.client.hear_exactly(1)? == [numbered(1, 200)], "it was had again");
     }
     Ok(())
 }

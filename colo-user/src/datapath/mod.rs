@@ -257,13 +257,18 @@ impl Datapath {
     }
 
     /// Sends what was released and emitted, as far as the uplink takes it (the rest goes with the next call, in order), and
-    /// makes the buffers of what left free for capture. Call it once per turn.
+    /// makes the buffers of what left free for capture. Call it once per turn. Once the lease has ended nothing is sent, whenever
+    /// it was released: an agent may have stood still since, and XDP does not see what it sends.
     ///
     /// # Errors
     /// The uplink is gone.
     pub fn flush(&mut self) -> io::Result<()> {
-        self.waiting.backlog = !self.hold.flush()?;
+        self.waiting.backlog = !self.send()?;
         Ok(())
+    }
+
+    fn send(&mut self) -> io::Result<bool> {
+        self.hold.flush(!self.signs.lease().is_over())
     }
 
     /// Whether the uplink has taken all that was released before the last [`Self::flush`].
@@ -359,7 +364,7 @@ impl Datapath {
         if self.pins.is_none() {
             self.programs.detach();
         }
-        if self.hold.flush()? {
+        if self.send()? {
             Ok(())
         } else {
             Err(io::Error::other("the uplink did not take all released frames"))
@@ -383,6 +388,6 @@ impl Drop for Datapath {
             self.programs.detach();
         }
         // The interface may be gone; there is no one left to tell.
-        let _ = self.hold.flush();
+        let _ = self.send();
     }
 }

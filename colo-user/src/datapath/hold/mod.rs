@@ -30,8 +30,8 @@ pub(super) trait Hold: Send {
     fn discard(&mut self, index: u32) -> bool;
     /// Puts a copy of `frame` behind those that wait for the uplink; false without room.
     fn emit(&mut self, frame: &[u8]) -> bool;
-    /// Sends what waits and gives finished buffers back. Returns whether nothing waits any more.
-    fn flush(&mut self) -> io::Result<bool>;
+    /// Sends what waits, if it `may`, and gives finished buffers back. Returns whether nothing waits for the uplink any more.
+    fn flush(&mut self, may: bool) -> io::Result<bool>;
     /// Where the buffers are.
     fn occupancy(&self) -> Occupancy;
     /// Frames of the guest that were captured and never got here.

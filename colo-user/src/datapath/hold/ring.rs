@@ -138,8 +138,8 @@ impl Hold for RingHold {
         true
     }
 
-    fn flush(&mut self) -> io::Result<bool> {
-        while let Some(&index) = self.waiting.front() {
+    fn flush(&mut self, may: bool) -> io::Result<bool> {
+        while let Some(&index) = self.waiting.front().filter(|_| may) {
             match self.uplink.send(self.buffers.outgoing(index))? {
                 Sent::Yes => {}
                 Sent::Never => self.unsendable += 1,

@@ -154,9 +154,13 @@ impl Hold for SocketHold {
         true
     }
 
-    fn flush(&mut self) -> io::Result<bool> {
-        self.uplink.transmit.submit();
-        let sent = self.uplink.kick();
+    fn flush(&mut self, may: bool) -> io::Result<bool> {
+        let sent = if may {
+            self.uplink.transmit.submit();
+            self.uplink.kick()
+        } else {
+            Ok(true)
+        };
         self.reap();
         sent
     }
