@@ -2,7 +2,8 @@
 //!
 //! The kernel is Debian's cloud kernel, fetched once by `apt-get download` and unpacked (not installed) by `dpkg` below
 //! `target/guest`. The initramfs is made anew for each run: `colo-guest` as `/init`, `ip` to configure the network, the
-//! libraries of both as the dynamic linker lists them, and the modules of the network card and the disk.
+//! libraries of both as the dynamic linker lists them, and the modules of the network card and the disk. What a debugger would
+//! read of `colo-guest` is left out: it is most of a program, and the VM has little memory.
 
 use std::{
     fs,
@@ -109,7 +110,10 @@ pub fn initramfs(kernel: &Kernel, init: &Path, place: &Path) -> Result<()> {
     for directory in ["/dev", "/proc", "/sys", "/bin", DISK, MODULES] {
         archive.directory(directory);
     }
-    archive.file("/init", 0o755, &read(init)?);
+    let stripped = place.with_extension("init");
+    let shown = |path: &Path| path.display().to_string();
+    run(Path::new("."), "strip", &["--strip-debug", "-o", &shown(&stripped), &shown(init)])?;
+    archive.file("/init", 0o755, &read(&stripped)?);
     let ip = find_program("ip").context("no program `ip`: install iproute2")?;
     archive.file("/bin/ip", 0o755, &read(&ip)?);
     let mut libraries = libraries(init)?;

@@ -56,6 +56,12 @@ const PACKAGES: &[Package] = &[
     package("llvm-22-dev", None, Scope::DebianToolchain, "bpf-linker links against LLVM 22"),
     package("iproute2", Some("ip"), Scope::Net, "namespaces, veth pairs and taps"),
     package("etcd-server", Some("etcd"), Scope::Test, "the judge that the tests ask"),
+    package(
+        "binutils",
+        Some("strip"),
+        Scope::Peer,
+        "the program of the lab's VMs without its debug information",
+    ),
     package("ethtool", Some("ethtool"), Scope::Net, "switches offloads off"),
     package("e2fsprogs", Some("mke2fs"), Scope::Peer, "the file system of the VMs, made and checked"),
     package("tcpdump", Some("tcpdump"), Scope::Net, "what left toward the client, for the lab and the tests"),
