@@ -22,6 +22,8 @@ use crate::{
 /// How long a cluster may take to have a leader.
 const PATIENCE: Duration = Duration::from_secs(60);
 const PORT: u16 = 2379;
+/// The interface of members and hosts.
+pub const WIRE: &str = "etcd0";
 
 /// One member.
 #[derive(Debug)]
@@ -55,7 +57,8 @@ impl Cluster {
         let mut cluster = Self { members: Vec::new(), hosts: 0, hub, directory: tempfile::tempdir()? };
         let peers: Vec<String> = (0..members).map(|n| format!("m{n}=http://{}:2380", address(n))).collect();
         for n in 0..members {
-            let netns = cluster.plug(&format!("m{n}"), &address(n))?;
+            let netns = Netns::new("colo-etcd")?;
+            cluster.plug(&format!("m{n}"), &netns, &address(n))?;
             let path = |name: &str| cluster.directory.path().join(format!("m{n}.{name}"));
             let (client, peer) = (cluster.endpoint(n), format!("http://{}:2380", address(n)));
             let data = path("data").display().to_string();
@@ -70,7 +73,9 @@ impl Cluster {
                 ["--heartbeat-interval", "100"],
                 ["--election-timeout", "1000"],
             ];
-            let arguments: Vec<String> = arguments.iter().flatten().map(|&word| word.to_owned()).collect();
+            // A member that comes back disturbs nobody.
+            let words = arguments.iter().flatten().chain([&"--pre-vote"]);
+            let arguments: Vec<String> = words.map(|&word| word.to_owned()).collect();
             let process =
                 Tethered::start(programs, &netns, "etcd".as_ref(), &arguments, &path("log"), false)?;
             cluster.members.push(Member { process, netns });
@@ -96,18 +101,43 @@ impl Cluster {
         format!("http://{}:{PORT}", address(member))
     }
 
-    /// A host on the same switch; its interface is `eth0`.
-    pub fn host(&mut self) -> Result<Netns> {
-        self.hosts += 1;
-        self.plug(&format!("h{}", self.hosts), &format!("10.77.0.{}", 100 + self.hosts))
+    /// The URLs of all members, as `--judge etcd:` takes them.
+    #[must_use]
+    pub fn endpoints(&self) -> String {
+        let all: Vec<String> = (0..self.members.len()).map(|n| self.endpoint(n)).collect();
+        all.join(",")
     }
 
-    fn plug(&self, port: &str, address: &str) -> Result<Netns> {
+    /// The address of a member.
+    #[must_use]
+    pub fn address(&self, member: usize) -> String {
+        address(member)
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn members(&self) -> usize {
+        self.members.len()
+    }
+
+    /// A host on the same switch; its interface is [`WIRE`].
+    pub fn host(&mut self) -> Result<Netns> {
         let netns = Netns::new("colo-etcd")?;
-        self.hub.veth(port, &netns, "eth0")?;
-        self.hub.run(&format!("ip link set {port} master br0"))?;
-        netns.run(&format!("ip addr add {address}/24 dev eth0"))?;
+        self.join(&netns)?;
         Ok(netns)
+    }
+
+    /// Gives a host that is there already a wire to the switch.
+    pub fn join(&mut self, host: &Netns) -> Result<()> {
+        self.hosts += 1;
+        self.plug(&format!("h{}", self.hosts), host, &format!("10.77.0.{}", 100 + self.hosts))
+    }
+
+    fn plug(&self, port: &str, netns: &Netns, address: &str) -> Result<()> {
+        self.hub.veth(port, netns, WIRE)?;
+        self.hub.run(&format!("ip link set {port} master br0"))?;
+        netns.run(&format!("ip addr add {address}/24 dev {WIRE}"))?;
+        Ok(())
     }
 
     /// Who leads, as the first member that answers says.

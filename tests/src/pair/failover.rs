@@ -5,7 +5,7 @@
 //! speak one after the other, never both, and in the end one side is alone, the other closed with its guest stopped. The
 //! seed makes the content and picks the instant of the event.
 //!
-//! [`play`] is a run of a case, [`stories`] are longer ones, [`outcome`] is what they come to.
+//! [`play`] is a run of a case, [`stories`] are longer ones, [`leased`] are those with etcd, [`outcome`] is what they come to.
 
 use std::{fmt, sync::atomic::AtomicBool};
 
@@ -14,10 +14,12 @@ use anyhow::{Result, ensure};
 use super::watch::Side;
 use crate::lab::child::Programs;
 
+mod leased;
 mod outcome;
 mod play;
 mod stories;
 
+pub use leased::{Cut, LEASE, cut_off};
 pub use outcome::{Outcome, judge};
 pub use play::run;
 pub use stories::{before_protection, promoted_agent, protected_again};

@@ -22,6 +22,7 @@ use super::{
     vm::{Accel, Extras, Vm},
     watch::Side,
 };
+use crate::etcd::Cluster;
 use crate::lab::{
     agents::{Role, Status},
     child::{Programs, Tethered},
@@ -30,6 +31,8 @@ use crate::lab::{
 
 /// TCP port of the link between the agents.
 const LINK_PORT: u16 = 9000;
+/// Members of etcd, of which one may be lost.
+const MEMBERS: usize = 3;
 /// Lines of each log that a failure shows.
 const LOG_SHOWN: usize = 60;
 /// What a primary says whose secondary is there and whose QEMU has no other yet.
@@ -50,6 +53,8 @@ pub struct Options {
     pub disk: bool,
     /// The channel between the VMs can be made to stand still.
     pub stallable: bool,
+    /// The judge is etcd, three members, with a lease of so many seconds; else a directory.
+    pub lease: Option<u64>,
     /// Arguments for both agents.
     pub both: Vec<String>,
     /// For the primary's.
@@ -64,6 +69,7 @@ impl Default for Options {
             delay: Duration::from_secs(3600),
             disk: false,
             stallable: false,
+            lease: None,
             both: Vec::new(),
             primary: ["--wait-min", "2000", "--wait-max", "4000"].map(str::to_owned).to_vec(),
         }
@@ -85,6 +91,8 @@ pub struct Protected {
     agents: [Agent; 2],
     /// Of the VMs, first host's first; none before COLO was entered.
     monitors: Vec<Client>,
+    /// The judge, where it is etcd.
+    pub cluster: Option<Cluster>,
     /// Which VM was copied.
     primary: Side,
     /// What QEMU has said.
@@ -136,14 +144,15 @@ impl Protected {
         let Options { disk, stallable, .. } = options;
         let setup = Setup { primary: extras.clone(), secondary: extras, disk, stallable, ..Setup::default() };
         let pair = Pair::boot_as(programs, &cache(&programs.lab), &setup)?;
+        let cluster = options.lease.map(|_| judges(programs, &pair)).transpose()?;
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let journal = Journal::default();
         let agents = [
-            Agent::start(&pair, Side::First, Role::Primary, &options)?,
-            Agent::start(&pair, Side::Second, Role::Secondary, &options)?,
+            Agent::start(&pair, Side::First, Role::Primary, &options, cluster.as_ref())?,
+            Agent::start(&pair, Side::Second, Role::Secondary, &options, cluster.as_ref())?,
         ];
-        let protected =
-            Self { agents, monitors: Vec::new(), primary: Side::First, journal, pair, options, runtime };
+        let (monitors, primary) = (Vec::new(), Side::First);
+        let protected = Self { agents, monitors, cluster, primary, journal, pair, options, runtime };
         protected.have_met(Side::First, stop)?;
         Ok(protected)
     }
@@ -305,7 +314,8 @@ impl Protected {
     /// Starts an agent anew on a host; the one before it is gone when it begins.
     pub fn restart_agent(&mut self, side: Side, role: Role) -> Result<()> {
         self.agents[side.index()].process.stop();
-        self.agents[side.index()] = Agent::start(&self.pair, side, role, &self.options)?;
+        let cluster = self.cluster.as_ref();
+        self.agents[side.index()] = Agent::start(&self.pair, side, role, &self.options, cluster)?;
         Ok(())
     }
 
@@ -326,7 +336,13 @@ impl Protected {
 }
 
 impl Agent {
-    fn start(pair: &Pair, side: Side, role: Role, options: &Options) -> Result<Self> {
+    fn start(
+        pair: &Pair,
+        side: Side,
+        role: Role,
+        options: &Options,
+        cluster: Option<&Cluster>,
+    ) -> Result<Self> {
         let control = pair.path(&format!("{}-{}.sock", side.address(), role.name()));
         let (server, primary) = match role {
             Role::Primary => (",server=on", side),
@@ -337,8 +353,11 @@ impl Agent {
         let monitor = vm(pair, side).agent_monitor().to_string();
         let ends = [role.name(), "--guest", GUEST, "--uplink", UPLINK];
         let sockets = ["--peer", &peer, "--control", &shown, "--qmp", &monitor];
-        // The directory is one that both hosts have.
-        let judge = format!("lock:{}", pair.path("").display());
+        let judge = match (cluster, options.lease) {
+            (Some(cluster), Some(ttl)) => format!("etcd:{};ttl={ttl}", cluster.endpoints()),
+            // The directory is one that both hosts have.
+            _ => format!("lock:{}", pair.path("").display()),
+        };
         let state = pair.path(&format!("{}.state", side.address())).display().to_string();
         // Both VMs and all that loads them share a few processors.
         let alone = ["--judge", &judge, "--pair", "lab", "--state", &state, "--vm-timeout", "5000"];
@@ -360,6 +379,14 @@ impl Agent {
         let process = Tethered::start(&pair.programs, netns, &pair.programs.colo, &arguments, &log, false)?;
         Ok(Self { process, control, role })
     }
+}
+
+/// A cluster that both hosts have a wire to.
+fn judges(programs: &Programs, pair: &Pair) -> Result<Cluster> {
+    let mut cluster = Cluster::start(programs, MEMBERS)?;
+    cluster.join(&pair.topology.primary.netns)?;
+    cluster.join(&pair.topology.secondary.netns)?;
+    Ok(cluster)
 }
 
 fn standing(status: &Status) -> &str {

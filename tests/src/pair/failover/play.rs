@@ -30,11 +30,11 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(40);
 /// Requests after which a connection goes on.
 pub(super) const GOES_ON: u64 = 3;
 /// How long a frozen VM that runs again may try to speak.
-const THAWED: Duration = Duration::from_secs(2);
+pub(super) const THAWED: Duration = Duration::from_secs(2);
 /// Between an operator's word to the secondary and the checkpoint at which the primary notices.
 const UNNOTICED: Duration = Duration::from_millis(200);
 /// The host's end of the link between the agents.
-const LINK: &str = "link0";
+pub(super) const LINK: &str = "link0";
 
 /// Boots a pair, protects it, and runs one case. An error is one of the set-up; what the case showed is in the outcome.
 pub fn run(programs: &Programs, case: Case, seed: u64, stop: &AtomicBool) -> Result<Outcome> {
