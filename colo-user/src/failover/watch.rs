@@ -98,10 +98,12 @@ impl Watch {
         }
     }
 
-    /// Whether QEMU has not answered for the limit.
+    /// Whether QEMU has not answered for the limit. An agent that did not run itself does not know before its next
+    /// [`Self::tick`].
     #[must_use]
     pub fn frozen(&self, now: Mono) -> bool {
-        self.asked.is_some_and(|asked| now.saturating_since(asked) >= self.limit)
+        let slept = now.saturating_since(self.called) > self.limit / 2;
+        !slept && self.asked.is_some_and(|asked| now.saturating_since(asked) >= self.limit)
     }
 
     /// Whether a question is open: nobody knows at the moment whether QEMU lives.

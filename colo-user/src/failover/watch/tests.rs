@@ -58,9 +58,10 @@ fn an_agent_that_slept_accuses_nobody() {
     watch.monitor(at(0), true);
     assert_eq!(watch.tick(at(0), false), Some(Do::Ask));
     // Both were frozen together for a minute.
+    assert!(!watch.frozen(at(60_000)), "not before it has looked, either");
     assert_eq!(watch.tick(at(60_000), false), None);
-    assert!(!watch.frozen(at(60_000)) && !watch.frozen(at(61_999)));
-    assert!(watch.frozen(at(62_000)));
+    run(&mut watch, 60_001, 62_000, None, false);
+    assert!(!watch.frozen(at(61_999)) && watch.frozen(at(62_000)));
 }
 
 #[test]
@@ -68,7 +69,9 @@ fn a_guest_that_speaks_is_not_frozen() {
     let mut watch = Watch::new(LIMIT);
     watch.monitor(at(0), true);
     assert_eq!(watch.tick(at(0), false), Some(Do::Ask));
+    run(&mut watch, 1, 1900, None, false);
     watch.spoke(at(1900));
+    run(&mut watch, 1900, 3899, None, false);
     assert!(!watch.frozen(at(3899)) && watch.frozen(at(3900)));
 }
 
