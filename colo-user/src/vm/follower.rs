@@ -22,6 +22,8 @@ struct Stop {
     unseen: bool,
     /// An operator stopped it.
     paused: bool,
+    /// It was in COLO then: a state may be loaded into it although it has left since.
+    colo: bool,
 }
 
 /// See the module.
@@ -169,6 +171,7 @@ impl Follower {
                     copied: false,
                     unseen: true,
                     paused: snapshot.status.status == RunState::Paused,
+                    colo,
                 });
                 self.questions.push(Question::Capabilities);
                 told.push_back(Told::Placed { colo, stopped: colo && !snapshot.status.running, missed });
@@ -192,7 +195,8 @@ impl Follower {
     fn event(&mut self, event: &Event, moment: Moment, told: &mut VecDeque<Told>) {
         match event.kind {
             EventKind::Stop => {
-                self.stop = Some(Stop { moment, copied: false, unseen: false, paused: false });
+                let colo = self.colo;
+                self.stop = Some(Stop { moment, copied: false, unseen: false, paused: false, colo });
                 if self.colo {
                     self.questions.push(Question::Status);
                 }
@@ -237,7 +241,8 @@ impl Follower {
         }
         (self.colo, self.left, self.entering) = (true, false, true);
         if self.side == Role::Primary {
-            let stop = self.stop.get_or_insert(Stop { moment, copied: false, unseen: false, paused: false });
+            let fresh = Stop { moment, copied: false, unseen: false, paused: false, colo: true };
+            let stop = self.stop.get_or_insert(fresh);
             (stop.copied, stop.paused) = (true, false);
             told.push_back(Told::Copied { entry: true });
         }
@@ -264,8 +269,9 @@ impl Follower {
             // A secondary whose first state came did not run before it.
             _ if self.side == Role::Secondary && entering => Told::Ran(Silence::first(moment)),
             Some(stop) if stop.copied => Told::Ran(silence),
-            // Also of one that an operator stopped: it is loaded without another STOP.
-            Some(Stop { paused, .. }) if self.side == Role::Secondary && self.colo => {
+            // Also of one that an operator stopped: it is loaded without another STOP. And of one that has left COLO meanwhile:
+            // a load that has begun comes to its end.
+            Some(Stop { paused, colo, .. }) if self.side == Role::Secondary && (self.colo || colo) => {
                 Told::Doubtful { silence, paused }
             }
             _ => Told::Continued,

@@ -148,6 +148,15 @@ fn a_takeover_loads_nothing_in_whatever_order_it_is_told() {
 }
 
 #[test]
+fn a_load_that_has_begun_comes_to_its_end_after_colo_too() {
+    let mut rig = Rig::secondary();
+    let exit = exit(ColoMode::Secondary);
+    assert_eq!(rig.hear(&[STOP, exit, RESUME]), ["stopped", "left", "doubtful"]);
+    assert_eq!(rig.hear(&[STOP, COMPLETED, RESUME]), ["stopped", "took over"]);
+    assert_eq!(rig.hear(&[STOP, RESUME]), ["stopped", "continued"]);
+}
+
+#[test]
 fn a_primary_that_leaves_during_a_checkpoint_has_given_nothing() {
     for kinds in
         [[STOP, PASS, exit(ColoMode::Primary), RESUME], [STOP, exit(ColoMode::Primary), PASS, RESUME]]
