@@ -57,6 +57,13 @@ pub(super) struct Pins {
     lock: File,
 }
 
+impl Drop for Pins {
+    fn drop(&mut self) {
+        // Closing alone would leave it to a process that is being started, until that runs its own program.
+        let _ = flock(&self.lock, FlockOperation::Unlock);
+    }
+}
+
 /// What was found under a name.
 #[derive(Debug)]
 pub(super) enum Found {

@@ -154,7 +154,7 @@ impl Primary {
     pub fn placed(&mut self, now: Mono, past: Past, out: &mut Vec<Order>) {
         match self.state {
             State::Unknown => {}
-            State::Closed if past != Past::Fresh && self.is_halted() => return out.push(Order::halt()),
+            State::Closed if past != Past::Fresh => return self.ran(out),
             _ => return,
         }
         let kept = self.kept.take().filter(|_| past != Past::Fresh);
@@ -463,6 +463,14 @@ impl Primary {
         self.remember(Standing::Closed, out);
         out.push(Order::Bye(Parting::Closed));
         if self.is_halted() {
+            out.push(Order::halt());
+        }
+    }
+
+    /// The guest has begun to run. That of a closed side may although it was told to stand still: a QEMU whose checkpoint fails
+    /// lets it run on, and so may an operator.
+    pub fn ran(&self, out: &mut Vec<Order>) {
+        if matches!(self.state, State::Closed) && self.is_halted() {
             out.push(Order::halt());
         }
     }

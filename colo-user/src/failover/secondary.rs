@@ -382,8 +382,15 @@ impl Secondary {
     fn close(&mut self, why: Why, out: &mut Vec<Order>) {
         (self.state, self.why) = (State::Closed { done: true }, why);
         self.remember(Standing::Closed, out);
+        self.ran(out);
+    }
+
+    /// The guest has begun to run. That of a side that is closed for good may although it was told to stand still: a QEMU that
+    /// leaves COLO lets it run on, and so may an operator.
+    pub fn ran(&self, out: &mut Vec<Order>) {
         // One without a state waits for a primary's.
-        if self.term.is_some() && why != Why::VmGone {
+        let halted = self.term.is_some() && self.why != Why::VmGone;
+        if matches!(self.state, State::Closed { done: true }) && halted {
             out.push(Order::halt());
         }
     }

@@ -231,7 +231,7 @@ impl<'a> Worker<'a> {
                 Ok(length as u64)
             }
             Work::Echo { length } => {
-                let sends = datagram::udp((self.server, ECHO).into(), seed, length, self.stop)?;
+                let sends = datagram::udp((self.server, ECHO).into(), seed, length, &[], self.stop)?;
                 self.resent += u64::from(sends - 1);
                 Ok(length as u64)
             }

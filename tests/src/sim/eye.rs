@@ -6,7 +6,7 @@ use colo_user::failover::watch::Do;
 use colo_user::failover::{Past, Trouble, Watch};
 use colo_user::link::frame::Role;
 use colo_user::mono::Mono;
-use colo_user::qmp::Notice;
+use colo_user::qmp::{EventKind, Notice};
 use colo_user::vm::{Finding, Follower, Moment, Question, Told};
 use serde_json::Value;
 use std::collections::VecDeque;
@@ -21,6 +21,7 @@ pub(super) struct Eye {
     watch: Watch,
     done: Vec<(Step, Value)>,
     past: Option<Past>,
+    ran: bool,
     gone: bool,
 }
 
@@ -33,6 +34,7 @@ impl Eye {
             watch: Watch::new(limit),
             done: Vec::new(),
             past: None,
+            ran: false,
             gone: false,
         }
     }
@@ -47,6 +49,10 @@ impl Eye {
 
     pub const fn take_past(&mut self) -> Option<Past> {
         self.past.take()
+    }
+
+    pub const fn take_ran(&mut self) -> bool {
+        std::mem::replace(&mut self.ran, false)
     }
 
     /// What is wrong with the VM, worst first.
@@ -73,7 +79,10 @@ impl Eye {
         }
         while let Some(notice) = vm.notices.pop_front() {
             let at = match &notice {
-                Notice::Event(event) => event.at.map(|at| Mono::ZERO + at),
+                Notice::Event(event) => {
+                    self.ran |= event.kind == EventKind::Resume;
+                    event.at.map(|at| Mono::ZERO + at)
+                }
                 Notice::Down { .. } => {
                     self.watch.monitor(now, false);
                     self.gone = true;

@@ -263,6 +263,9 @@ impl PrimaryAgent {
         if let Some(past) = past {
             self.machine.placed(now, past, &mut self.orders);
         }
+        if self.eye.take_ran() {
+            self.machine.ran(&mut self.orders);
+        }
         if let Some(trouble) = self.eye.trouble(now) {
             self.machine.trouble(now, trouble, &mut self.orders);
         }

@@ -221,6 +221,9 @@ impl SecondaryAgent {
                 io.datapath.mode = Mode::Secondary;
             }
         }
+        if self.eye.take_ran() {
+            self.machine.ran(&mut self.orders);
+        }
         if let Some(trouble) = self.eye.trouble(now) {
             self.machine.trouble(trouble, &mut self.orders);
         }

@@ -9,7 +9,7 @@ use crate::qmp::Failure;
 use crate::qmp::command::{self, Call};
 use crate::qmp::monitor::Heard;
 use crate::qmp::session::Ticket;
-use crate::qmp::{Monitor, Notice};
+use crate::qmp::{EventKind, Monitor, Notice};
 use crate::vm::{Clocks, Finding, Follower, Moment, Question, Told};
 use rustix::fd::BorrowedFd;
 use rustix::time::{ClockId, clock_gettime};
@@ -36,6 +36,8 @@ pub(super) struct Eye {
     done: Vec<(Step, Result<Value, Failure>)>,
     /// Where the VM was found, until somebody asks.
     past: Option<Past>,
+    /// The guest has begun to run, until somebody asks.
+    ran: bool,
     gone: bool,
 }
 
@@ -54,6 +56,7 @@ impl Eye {
             given: Vec::new(),
             done: Vec::new(),
             past: None,
+            ran: false,
             gone: false,
         }
     }
@@ -82,6 +85,11 @@ impl Eye {
     /// Where the VM was found, once for each time that the monitor came.
     pub const fn take_past(&mut self) -> Option<Past> {
         self.past.take()
+    }
+
+    /// Whether the guest has begun to run since this was asked last.
+    pub const fn take_ran(&mut self) -> bool {
+        std::mem::replace(&mut self.ran, false)
     }
 
     /// What is wrong with the VM, worst first.
@@ -153,7 +161,10 @@ impl Eye {
                 }
                 Heard::Notice(notice) => {
                     let at = match &notice {
-                        Notice::Event(event) => event.at.map(|at| clocks.mono(at)),
+                        Notice::Event(event) => {
+                            self.ran |= event.kind == EventKind::Resume;
+                            event.at.map(|at| clocks.mono(at))
+                        }
                         Notice::Down { reason } => {
                             warn!("monitor of QEMU: {reason}");
                             self.watch.monitor(now, false);

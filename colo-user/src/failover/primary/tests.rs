@@ -544,6 +544,9 @@ fn whose_lease_another_has_had_is_closed_wherever_it_stands() {
     rig.machine.tenure(at(10_000), &taken, &mut rig.out);
     assert_eq!(rig.orders(), [Order::Shut, Order::Bye(Parting::Closed), Order::halt()]);
     assert_eq!(rig.standing(), (Standing::Closed, Why::LeaseTaken));
+    // A checkpoint that fails lets the guest run on.
+    rig.machine.ran(&mut rig.out);
+    assert_eq!(rig.orders(), [Order::halt()]);
     rig.machine.tenure(at(10_001), &taken, &mut rig.out);
     assert!(rig.orders().is_empty());
 

@@ -279,6 +279,9 @@ fn a_primary_that_goes_on_alone_closes_the_secondary() {
     rig.machine.lost(Loss::Bye(Parting::TookOver), at(10_000), &mut rig.out);
     assert_eq!((rig.standing(), rig.machine.next_deadline()), ((Standing::Closed, Why::PeerTookOver), None));
     assert_eq!(rig.orders(), [Order::halt()]);
+    // And as often as somebody lets its guest run.
+    rig.machine.ran(&mut rig.out);
+    assert_eq!(rig.orders(), [Order::halt()]);
 }
 
 #[test]

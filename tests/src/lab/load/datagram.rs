@@ -20,12 +20,16 @@ const RESEND_AFTER: Duration = Duration::from_secs(1);
 /// How often a datagram is sent before its request has failed.
 pub const SENDS: u32 = 6;
 
-/// Sends the first `length` bytes of stream `seed` to an echo service; how often it was sent.
-pub fn udp(server: SocketAddr, seed: u64, length: usize, stop: &AtomicBool) -> Result<u32> {
+/// Sends the first `length` bytes of stream `seed` to an echo service; how often it was sent. Answers to the
+/// streams `earlier` may come again, to a port that is this socket's now: they are passed over.
+pub fn udp(server: SocketAddr, seed: u64, length: usize, earlier: &[u64], stop: &AtomicBool) -> Result<u32> {
     let socket = UdpSocket::bind((unspecified(server), 0))?;
     socket.connect(server)?;
     let datagram = content::bytes(seed, length);
-    let (sends, answer) = exchange(&socket, &datagram, stop)?;
+    let again = |answer: &[u8]| {
+        answer != datagram && earlier.iter().any(|&seed| content::bytes(seed, answer.len()) == answer)
+    };
+    let (sends, answer) = exchange(&socket, &datagram, again, stop)?;
     check(&answer, seed, length)?;
     Ok(sends)
 }
@@ -43,25 +47,33 @@ pub fn ping(server: IpAddr, seed: u64, length: usize, stop: &AtomicBool) -> Resu
     socket.connect(&server.into())?;
     let mut message = vec![request, 0, 0, 0, 0, 0, 0, 1];
     message.extend(content::bytes(seed, length));
-    let (sends, answer) = exchange(&socket.into(), &message, stop)?;
+    let (sends, answer) = exchange(&socket.into(), &message, |_| false, stop)?;
     ensure!(answer.len() >= 8 && answer[0] == reply, "no echo reply: {:?}", &answer[..answer.len().min(8)]);
     check(&answer[8..], seed, length)?;
     Ok(sends)
 }
 
-/// Sends on a connected socket until there is an answer.
-fn exchange(socket: &UdpSocket, datagram: &[u8], stop: &AtomicBool) -> Result<(u32, Vec<u8>)> {
+/// Sends on a connected socket until there is an answer that is not one of before.
+fn exchange(
+    socket: &UdpSocket,
+    datagram: &[u8],
+    again: impl Fn(&[u8]) -> bool,
+    stop: &AtomicBool,
+) -> Result<(u32, Vec<u8>)> {
     socket.set_read_timeout(Some(RESEND_AFTER))?;
     let mut answer = vec![0; CHUNK];
     for sends in 1..=SENDS {
         socket.send(datagram)?;
-        match socket.recv(&mut answer) {
-            Ok(got) => {
-                answer.truncate(got);
-                return Ok((sends, answer));
+        loop {
+            match socket.recv(&mut answer) {
+                Ok(got) if again(&answer[..got]) => {}
+                Ok(got) => {
+                    answer.truncate(got);
+                    return Ok((sends, answer));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock && !stop.load(Ordering::Relaxed) => break,
+                Err(error) => return Err(error).context("waiting for a datagram"),
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock && !stop.load(Ordering::Relaxed) => {}
-            Err(error) => return Err(error).context("waiting for a datagram"),
         }
     }
     bail!("no answer to {SENDS} datagrams of {} bytes", datagram.len())

@@ -120,8 +120,8 @@ fn one_corrupted_byte_of_a_datagram_is_seen() {
             socket.send_to(&buffer[..length], from).unwrap();
         }
     });
-    assert_eq!(datagram::udp(address, 1, 2000, &NEVER).unwrap(), 1);
-    assert!(datagram::udp(address, 1, 2000, &NEVER).is_err());
+    assert_eq!(datagram::udp(address, 1, 2000, &[], &NEVER).unwrap(), 1);
+    assert!(datagram::udp(address, 1, 2000, &[], &NEVER).is_err());
 }
 
 #[test]

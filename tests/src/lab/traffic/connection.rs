@@ -1,6 +1,7 @@
 //! One thread of the traffic: a connection that is kept, or a row of short ones.
 
 use std::{
+    collections::VecDeque,
     io::{BufReader, Write as _},
     net::{SocketAddr, TcpListener},
     sync::atomic::Ordering,
@@ -20,6 +21,8 @@ use super::{
     report::Gap,
 };
 
+/// Datagrams whose answers may come again: those of some seconds.
+const EARLIER: usize = 4096;
 /// Bytes of an answer of the line protocol and of a datagram.
 const SMALL: usize = 1024;
 /// Bytes of one request of a bulk connection.
@@ -247,10 +250,13 @@ impl<'a> Worker<'a> {
     }
 
     fn datagrams(&mut self) -> Result<()> {
+        // After a takeover answers come again that the clients may lack, each to the port that asked for it.
+        let mut earlier = VecDeque::with_capacity(EARLIER);
         while !self.ending() {
             let (begun, seed) = (Instant::now(), self.seed());
             loop {
-                match datagram::udp(self.server(ECHO), seed, SMALL, self.shared.stop) {
+                let before = earlier.make_contiguous();
+                match datagram::udp(self.server(ECHO), seed, SMALL, before, self.shared.stop) {
                     Ok(sends) => {
                         self.connection.resent += u64::from(sends - 1);
                         break;
@@ -260,6 +266,10 @@ impl<'a> Worker<'a> {
                     Err(_) => self.connection.resent += u64::from(datagram::SENDS),
                 }
             }
+            if earlier.len() == EARLIER {
+                earlier.pop_front();
+            }
+            earlier.push_back(seed);
             self.waited(Wait { begun, length: begun.elapsed() });
             self.done(begun, SMALL as u64);
             self.pause();

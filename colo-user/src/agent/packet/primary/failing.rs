@@ -33,6 +33,9 @@ impl PrimaryThread {
         if let Some(past) = past {
             machine.placed(now, past, orders);
         }
+        if eye.take_ran() {
+            machine.ran(orders);
+        }
         if let Some(trouble) = eye.trouble(now) {
             machine.trouble(now, trouble, orders);
         }

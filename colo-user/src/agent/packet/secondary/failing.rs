@@ -33,6 +33,9 @@ impl SecondaryThread {
                 self.datapath.set_mode(Mode::Secondary).map_err(io::Error::other)?;
             }
         }
+        if eye.take_ran() {
+            machine.ran(orders);
+        }
         if let Some(trouble) = eye.trouble(now) {
             machine.trouble(trouble, orders);
         }
