@@ -1,8 +1,7 @@
 //! Connections of real TCP stacks that live through a takeover with nobody but the kernel to translate them.
 //!
-//! Two replicas with stacks of their own are fed the same input by an agent that is no more than the data path and the
-//! translator: what the primary says leaves as soon as the secondary has said as much, and nothing is compared. Then the
-//! primary is cut off, the entries go into the secondary's map, and the agent is gone.
+//! Two replicas with stacks of their own are fed the same input by an agent that is no more than the data path, the
+//! translator and the comparator. Then the primary is cut off, the entries go into the secondary's map, and the agent is gone.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,57 +12,29 @@ use colo_tests::lab::child::Programs;
 use colo_tests::lab::stage::Stage;
 use colo_tests::lab::topology::{CAPTURE, GUEST, Host, UPLINK, Wires};
 use colo_tests::lab::traffic::{self, Kind, Plan};
-use colo_user::datapath::{AttachMode, Captured, Config, Datapath, Injected, Mode, Role, detach_pinned};
+use colo_user::compare::{self, Action, Comparator, Policy, Token};
+use colo_user::datapath::{AttachMode, Config, Datapath, FrameId, Injected, Mode, Role, detach_pinned};
 use colo_user::mono::Mono;
 use colo_user::translate::{Direction, Event, Limits, Translator, initial_of};
-use colo_user::wire::ether::ethertype;
-use colo_user::wire::{Ether, Ip, Seq, TcpFlags, TcpSegment, proto};
 
 static NEVER: AtomicBool = AtomicBool::new(false);
 const SOON: Duration = Duration::from_secs(60);
-/// How often the pair may fail to get under way. Nothing compares it and nothing checkpoints it: replicas that part in a
-/// handshake stay apart, and the connection stands still. What is tried here begins with the takeover.
+/// How often the pair may fail to get under way. Nothing checkpoints it: replicas that part in a handshake stay apart, and the
+/// connection stands still. What is tried here begins with the takeover.
 const ATTEMPTS: u32 = 3;
 const UNDER_WAY: &str = "before the takeover";
-
-type Name = ([u8; 16], [u8; 16], u16, u16);
-
-/// What a segment takes for granted: where its data ends, and what it acknowledges.
-#[derive(Clone, Copy)]
-struct Reach {
-    end: Option<Seq>,
-    ack: Option<Seq>,
-}
-
-/// Whose segment it is and how far it goes.
-fn reach(frame: &[u8]) -> Option<(Name, Reach)> {
-    let ether = Ether::parse(frame).ok()?;
-    if !matches!(ether.ethertype, ethertype::IPV4 | ethertype::IPV6) {
-        return None;
-    }
-    let ip = Ip::parse(frame, ether.payload, ether.ethertype).ok()?;
-    let tcp = TcpSegment::parse(&frame[ip.payload..ip.end]).ok().filter(|_| ip.protocol == proto::TCP)?;
-    let length = tcp.payload.len() as u32 + u32::from(tcp.flags.has(TcpFlags::FIN));
-    // Initial numbers are each guest's own.
-    let end = (length != 0 && !tcp.flags.has(TcpFlags::SYN)).then_some(tcp.seq + length);
-    let ack = tcp.flags.has(TcpFlags::ACK).then_some(tcp.ack);
-    Some(((ip.src, ip.dst, tcp.src_port, tcp.dst_port), Reach { end, ack }))
-}
-
-/// Whether `wanted` lies beyond `known`.
-fn beyond(wanted: Option<Seq>, known: Option<Seq>) -> bool {
-    wanted.is_some_and(|wanted| known.is_none_or(|known| wanted.after(known)))
-}
 
 /// Both sides' agents in one.
 struct Pair {
     primary: Datapath,
     secondary: Datapath,
     translator: Translator,
-    /// How far the secondary has spoken, wire space.
-    said: HashMap<Name, Reach>,
-    held: Vec<Captured>,
+    comparator: Comparator,
+    /// Frames of the primary that have not left, by token.
+    held: HashMap<u64, FrameId>,
+    tokens: u64,
     input: Vec<Vec<u8>>,
+    actions: Vec<Action>,
 }
 
 fn attach(host: &Host, role: Role, mode: AttachMode) -> Result<Datapath> {
@@ -79,11 +50,15 @@ impl Pair {
             if let Some(initial) = initial_of(self.primary.frame(captured.id)) {
                 let _ = self.translator.learn(now, &initial);
             }
-            self.held.push(captured);
+            self.tokens += 1;
+            self.held.insert(self.tokens, captured.id);
+            let frame = self.primary.frame(captured.id);
+            self.comparator.primary(now, Token(self.tokens), frame, &mut self.actions);
         }
         let input = &mut self.input;
         while self.primary.next_mirrored(|m| input.push(m.frame.to_vec())) > 0 {}
         for mut frame in std::mem::take(&mut self.input) {
+            self.comparator.client(now, &frame);
             if self.translator.input(now, &mut frame).forward() {
                 self.inject(&frame)?;
             }
@@ -92,27 +67,38 @@ impl Pair {
         while let Some(captured) = self.secondary.next_captured() {
             let frame = self.secondary.frame_mut(captured.id);
             if self.translator.output(now, frame).forward() {
-                note(&mut self.said, frame);
+                self.comparator.secondary(now, frame, &mut self.actions);
             }
             self.secondary.discard(captured.id);
             self.events()?;
         }
         self.secondary.flush()?;
-        // What left before the secondary had said it would be acknowledged to one who knows nothing of it, and what was
-        // acknowledged before it had it would not come again.
-        for captured in std::mem::take(&mut self.held) {
-            let waits = reach(self.primary.frame(captured.id)).is_some_and(|(name, reach)| {
-                let said = self.said.get(&name).copied().unwrap_or(Reach { end: None, ack: None });
-                beyond(reach.end, said.end) || beyond(reach.ack, said.ack)
-            });
-            if waits {
-                self.held.push(captured);
-            } else {
-                self.primary.release(captured.id);
-            }
-        }
+        self.comparator.tick(now, &mut self.actions);
+        self.let_out();
         self.primary.flush()?;
         Ok(())
+    }
+
+    fn let_out(&mut self) {
+        for action in self.actions.drain(..) {
+            match action {
+                Action::Window(token, window) => self.primary.set_window(self.held[&token.0], window),
+                Action::Release(token) => {
+                    let id = self.held.remove(&token.0).expect("it is held");
+                    self.primary.release(id);
+                }
+                Action::Drop(token) => {
+                    let id = self.held.remove(&token.0).expect("it is held");
+                    self.primary.discard(id);
+                }
+                Action::Emit(frame) => {
+                    // The guest says again what finds no room.
+                    self.primary.emit(&frame);
+                }
+                // There is nobody who could make one.
+                Action::Checkpoint(_) => {}
+            }
+        }
     }
 
     fn inject(&mut self, frame: &[u8]) -> Result<()> {
@@ -128,7 +114,9 @@ impl Pair {
         while let Some(event) = self.translator.next_event() {
             match event {
                 Event::Forward(Direction::Input, frame) => self.inject(&frame)?,
-                Event::Forward(Direction::Output, frame) => note(&mut self.said, &frame),
+                Event::Forward(Direction::Output, frame) => {
+                    self.comparator.secondary(Mono::now(), &frame, &mut self.actions);
+                }
                 other => anyhow::bail!("{other:?}"),
             }
         }
@@ -149,28 +137,24 @@ impl Pair {
     }
 }
 
-fn note(said: &mut HashMap<Name, Reach>, frame: &[u8]) {
-    if let Some((name, reach)) = reach(frame) {
-        let known = said.entry(name).or_insert(reach);
-        if beyond(reach.end, known.end) {
-            known.end = reach.end;
-        }
-        if beyond(reach.ack, known.ack) {
-            known.ack = reach.ack;
-        }
-    }
-}
-
 fn live_through(wires: Wires, mode: AttachMode) -> Result<()> {
     let stage = Stage::new(&Programs::beside(env!("CARGO_BIN_EXE_colo-lab").as_ref()), wires)?;
     let hosts = &stage.topology;
+    let policy = Policy {
+        emit_solicitations: true,
+        emit_acknowledgements: true,
+        narrow_windows: true,
+        ..Policy::default()
+    };
     let mut pair = Pair {
         primary: attach(&hosts.primary, Role::Primary, mode)?,
         secondary: attach(&hosts.secondary, Role::Secondary, mode)?,
         translator: Translator::new(Limits::default()),
-        said: HashMap::new(),
-        held: Vec::new(),
+        comparator: Comparator::new(policy, compare::Limits::default(), Mono::now()),
+        held: HashMap::new(),
+        tokens: 0,
         input: Vec::new(),
+        actions: Vec::new(),
     };
     let mut plan = Plan::all(0xc010);
     plan.streams.retain(|stream| !matches!(stream.kind, Kind::Burst | Kind::Datagram));

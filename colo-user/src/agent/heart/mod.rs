@@ -145,11 +145,12 @@ impl Heart {
         self.session = Some(boot_of(hello.boot));
     }
 
-    /// The thread has come to another verdict. True if the agent at the other end of the data link is gone: another one was
-    /// started in its place.
-    pub fn judged(&mut self, verdict: Verdict) -> bool {
+    /// The thread has come to another verdict. Why the peer is lost, if it is: silent on all links, or gone, as another agent was
+    /// started in the place of the one at the other end of the data link.
+    pub fn judged(&mut self, verdict: Verdict) -> Option<Reason> {
         self.verdict = Some(verdict);
-        self.session.is_some() && self.session == verdict.replaced
+        let replaced = self.session.is_some() && self.session == verdict.replaced;
+        if self.is_lost() { Some(Reason::PeerSilent) } else { replaced.then_some(Reason::PeerLost) }
     }
 
     /// The end of a turn of the packet thread: whether there is a data link, and what is said of this side.

@@ -33,13 +33,13 @@ fn heart([own, peer]: [u16; 2], boot: u64, pair: &str) -> (Heart, Port) {
 }
 
 /// Takes verdicts until one is as wanted.
-fn until(heart: &mut Heart, port: &Port, what: &str, wanted: impl Fn(&Verdict) -> bool) -> bool {
+fn until(heart: &mut Heart, port: &Port, what: &str, wanted: impl Fn(&Verdict) -> bool) -> Option<Reason> {
     let end = Instant::now() + PATIENCE;
     while Instant::now() < end {
         if let Some(Command::Peer(verdict)) = port.recv_within(Duration::from_millis(100)) {
-            let gone = heart.judged(verdict);
+            let lost = heart.judged(verdict);
             if wanted(&verdict) {
-                return gone;
+                return lost;
             }
         }
     }
@@ -74,14 +74,16 @@ fn two_hearts_hear_each_other_and_what_each_says_of_itself() {
     assert!(!first.relieves(Some(5)));
 
     drop(second);
-    until(&mut first, &first_port, "lost", |v| v.state == PeerState::Lost);
+    let lost = until(&mut first, &first_port, "lost", |v| v.state == PeerState::Lost);
+    assert_eq!(lost, Some(Reason::PeerSilent));
     assert!(first.is_lost());
     // Another agent in its place, and the data link was with the one before.
     let hello = Hello::plain(crate::link::frame::Role::Secondary, 2_u128.to_be_bytes().map(|b| b));
     assert_eq!(boot_of(hello.boot), 1, "the low half is not what beats bear");
     first.session = Some(2);
     let (_third, _port) = heart([b, a], 3, "vm1");
-    assert!(until(&mut first, &first_port, "alive again", is_alive), "the session's agent is gone");
+    let lost = until(&mut first, &first_port, "alive again", is_alive);
+    assert_eq!(lost, Some(Reason::PeerLost), "the session's agent is gone");
     let shown = serde_json::to_value(first.shown()).unwrap();
     assert_eq!((&shown["restarts"], &shown["false_alarms"]), (&1.into(), &0.into()), "{shown}");
     assert_eq!(shown["uplink_carrier"], true);

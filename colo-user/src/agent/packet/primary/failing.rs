@@ -7,7 +7,7 @@ use super::{Gate, PrimaryThread};
 use crate::agent::packet::Asked;
 use crate::agent::packet::monitor::Eye;
 use crate::agent::packet::seat::{Seat, random};
-use crate::agent::protection::{Protection, Reason};
+use crate::agent::protection::Protection;
 use crate::datapath::Mode;
 use crate::failover::verbs::Refusal;
 use crate::failover::{self, Loss, Order, Parting, Past, Standing};
@@ -69,12 +69,8 @@ impl PrimaryThread {
 
     /// The heart has come to another verdict on the peer.
     pub(super) fn peer_judged(&mut self, now: Mono, verdict: Verdict) {
-        let Some(heart) = &mut self.heart else { return };
-        let gone = heart.judged(verdict);
-        if heart.is_lost() {
-            self.core.lost(now, Reason::PeerSilent, &mut self.effects);
-        } else if gone {
-            self.core.lost(now, Reason::PeerLost, &mut self.effects);
+        if let Some(reason) = self.heart.as_mut().and_then(|heart| heart.judged(verdict)) {
+            self.core.lost(now, reason, &mut self.effects);
         }
     }
 

@@ -5,7 +5,7 @@ use super::SecondaryThread;
 use crate::agent::packet::Asked;
 use crate::agent::packet::monitor::Eye;
 use crate::agent::packet::seat::Seat;
-use crate::agent::protection::{Protection, Reason};
+use crate::agent::protection::Protection;
 use crate::announce::AGAIN;
 use crate::datapath::Mode;
 use crate::failover::verbs::Refusal;
@@ -179,12 +179,8 @@ impl SecondaryThread {
 
     /// The heart has come to another verdict on the peer.
     pub(super) fn peer_judged(&mut self, verdict: Verdict) {
-        let Some(heart) = &mut self.heart else { return };
-        let gone = heart.judged(verdict);
-        if heart.is_lost() {
-            self.core.lost(Reason::PeerSilent, &mut self.effects);
-        } else if gone {
-            self.core.lost(Reason::PeerLost, &mut self.effects);
+        if let Some(reason) = self.heart.as_mut().and_then(|heart| heart.judged(verdict)) {
+            self.core.lost(reason, &mut self.effects);
         }
     }
 
