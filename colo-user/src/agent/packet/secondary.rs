@@ -138,7 +138,14 @@ impl SecondaryThread {
             match self.peer.flush() {
                 Flushed::Fine => {}
                 Flushed::Stalled => self.core.lost(Reason::LinkStalled, &mut self.effects),
-                Flushed::Broken => self.core.lost(Reason::PeerLost, &mut self.effects),
+                Flushed::Broken => {
+                    // What the primary said before it closed the link is there to be read, its goodbye with it.
+                    self.woken.link = true;
+                    self.messages()?;
+                    if !self.effects.iter().any(|effect| matches!(effect, Effect::CloseLink(_))) {
+                        self.core.lost(Reason::PeerLost, &mut self.effects);
+                    }
+                }
             }
             self.apply();
             self.tell();
