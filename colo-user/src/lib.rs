@@ -17,6 +17,8 @@ pub mod pcap;
 pub mod process;
 pub mod protect;
 pub mod qmp;
+#[cfg(test)]
+mod random;
 pub mod recent;
 pub mod translate;
 pub mod vm;

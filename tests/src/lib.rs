@@ -9,6 +9,7 @@ pub mod loaded;
 pub mod netns;
 pub mod oracle;
 pub mod pair;
+pub mod random;
 pub mod raw;
 pub mod samples;
 pub mod sim;

@@ -35,7 +35,6 @@ mod judge;
 mod network;
 mod operator;
 mod primary;
-mod random;
 mod schedule;
 mod secondary;
 pub mod soak;

@@ -11,6 +11,7 @@ use colo_ebpf::{
 use colo_tests::{
     ends::{Ends, Joint, numbered},
     loaded::{load, settings},
+    random::Random,
 };
 use colo_user::datapath::{
     AttachMode, HoldBackend, Role,
@@ -55,29 +56,17 @@ fn judge(programs: &mut Programs, side: Side, frame: &[u8]) -> Result<(u32, Vec<
     Ok((verdict, raised))
 }
 
-/// A small generator (SplitMix64): the seed of a failing run is printed and repeats it.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn frame(&mut self) -> Vec<u8> {
-        // Lengths around every size class and limit, and any other.
-        let edges = [14, 15, 18, 60, 1514, 1518, 1519, 3520, 4096, MAX_FRAME];
-        let length = match self.next() % 3 {
-            0 => edges[self.next() as usize % edges.len()],
-            1 => (RECORD_CLASSES[self.next() as usize % 5] + self.next() as usize % 3).saturating_sub(1),
-            _ => 14 + self.next() as usize % (MAX_FRAME - 13),
-        };
-        let length = length.clamp(14, MAX_FRAME);
-        (0..length.div_ceil(8)).flat_map(|_| self.next().to_ne_bytes()).take(length).collect()
-    }
+/// A frame of any length and content.
+fn any_frame(random: &mut Random) -> Vec<u8> {
+    // Lengths around every size class and limit, and any other.
+    let edges = [14, 15, 18, 60, 1514, 1518, 1519, 3520, 4096, MAX_FRAME];
+    let length = match random.next() % 3 {
+        0 => edges[random.next() as usize % edges.len()],
+        1 => (RECORD_CLASSES[random.next() as usize % 5] + random.next() as usize % 3).saturating_sub(1),
+        _ => 14 + random.next() as usize % (MAX_FRAME - 13),
+    };
+    let length = length.clamp(14, MAX_FRAME);
+    (0..length.div_ceil(8)).flat_map(|_| random.next().to_ne_bytes()).take(length).collect()
 }
 
 #[test]
@@ -200,9 +189,9 @@ fn frames_of_any_length_and_content_are_judged_and_copied_whole() -> Result<()> 
     programs.set_settings(wide)?;
     programs.set_mode(Mode::Protect)?;
     let mut rings = [programs.take_ring(MAP_HOLD_RING)?, programs.take_ring(MAP_MIRROR_RING)?];
-    let mut random = Random(seed);
+    let random = &mut Random::new(seed);
     for number in 0..3000 {
-        let frame = random.frame();
+        let frame = any_frame(random);
         let place = format!("seed {seed:#x}, frame {number}, {} bytes", frame.len());
         for (side, verdict, counter, ring) in [
             (Side::Guest, DROP, Counter::GuestHeld, 0),

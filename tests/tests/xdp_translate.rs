@@ -14,6 +14,7 @@ use anyhow::{Context as _, Result, ensure};
 use aya::{TestRun as _, TestRunOptions};
 use colo_ebpf::{Hold, MAX_FRAME, Mode};
 use colo_tests::loaded::{load, settings};
+use colo_tests::random::Random;
 use colo_user::datapath::programs::{Programs, Side};
 use colo_user::mono::Mono;
 use colo_user::translate::{
@@ -49,33 +50,12 @@ fn kernel(programs: &mut Programs, direction: Direction, frame: &[u8]) -> Result
     }
 }
 
-/// A small generator (SplitMix64): the seed of a failing run is printed and repeats it.
-struct Random(u64);
+fn any_bytes(random: &mut Random, length: usize) -> Vec<u8> {
+    (0..length).map(|_| random.next() as u8).collect()
+}
 
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
-    fn one_in(&mut self, of: u64) -> bool {
-        self.below(of) == 0
-    }
-
-    fn bytes(&mut self, length: usize) -> Vec<u8> {
-        (0..length).map(|_| self.next() as u8).collect()
-    }
-
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len() as u64) as usize]
-    }
+fn pick<T: Copy>(random: &mut Random, from: &[T]) -> T {
+    from[random.below(from.len() as u64) as usize]
 }
 
 /// A connection that frames are made for.
@@ -153,7 +133,7 @@ fn options(random: &mut Random, c: &Connection, direction: Direction) -> Vec<u8>
             _ => match random.below(6) {
                 0 => {
                     options.extend([19, 18]);
-                    options.extend(random.bytes(16));
+                    options.extend(any_bytes(random, 16));
                 }
                 1 => options.push(0),
                 2 => options.extend([5, random.next() as u8]),
@@ -179,7 +159,7 @@ fn segment(random: &mut Random, c: &Connection, direction: Direction) -> Tcp {
         tcp = tcp.ack(ack);
     }
     if random.one_in(6) {
-        tcp = tcp.flag(random.pick(&[TcpFlags::FIN, TcpFlags::PSH, TcpFlags(0x20), TcpFlags(0xc0)]));
+        tcp = tcp.flag(pick(random, &[TcpFlags::FIN, TcpFlags::PSH, TcpFlags(0x20), TcpFlags(0xc0)]));
     }
     if random.one_in(40) {
         tcp = tcp.flag(TcpFlags::RST);
@@ -187,8 +167,8 @@ fn segment(random: &mut Random, c: &Connection, direction: Direction) -> Tcp {
     if random.one_in(40) {
         tcp = tcp.flag(TcpFlags::SYN);
     }
-    let length = random.pick(&[0, 0, 1, 2, 7, 100, 1200]);
-    let payload = random.bytes(length);
+    let length = pick(random, &[0, 0, 1, 2, 7, 100, 1200]);
+    let payload = any_bytes(random, length);
     tcp.data(&payload)
 }
 
@@ -197,13 +177,10 @@ fn frame(random: &mut Random, c: &Connection, src: SocketAddr, dst: SocketAddr, 
     if src.is_ipv6() && random.one_in(3) {
         let kinds: Vec<u8> = (0..=random.below(3))
             .map(|_| {
-                random.pick(&[
-                    proto::HOP_BY_HOP,
-                    proto::ROUTING,
-                    proto::DEST_OPTIONS,
-                    proto::AH,
-                    proto::FRAGMENT,
-                ])
+                pick(
+                    random,
+                    &[proto::HOP_BY_HOP, proto::ROUTING, proto::DEST_OPTIONS, proto::AH, proto::FRAGMENT],
+                )
             })
             .collect();
         let mut bytes = Vec::new();
@@ -215,7 +192,7 @@ fn frame(random: &mut Random, c: &Connection, src: SocketAddr, dst: SocketAddr, 
                 proto::AH => (usize::from(units) + 2) * 4,
                 _ => (usize::from(units) + 1) * 8,
             };
-            let mut header = random.bytes(length);
+            let mut header = any_bytes(random, length);
             header[..2].copy_from_slice(&[next, if *kind == proto::FRAGMENT { 0 } else { units }]);
             if *kind == proto::FRAGMENT && !random.one_in(6) {
                 // An atomic fragment.
@@ -234,12 +211,12 @@ fn frame(random: &mut Random, c: &Connection, src: SocketAddr, dst: SocketAddr, 
         let total = u16::from_be_bytes([frame[start + 2], frame[start + 3]]) + 4 * words as u16;
         frame[start + 2..start + 4].copy_from_slice(&total.to_be_bytes());
         let at = start + 20;
-        frame.splice(at..at, random.bytes(4 * words));
+        frame.splice(at..at, any_bytes(random, 4 * words));
     }
     if src.is_ipv4() && random.one_in(30) {
         // A fragment, whose number of bytes need not be possible.
         frame[start + 6] |= 0x20 * u8::from(random.one_in(2));
-        frame[start + 7] = random.pick(&[0, 0, 1, 200]);
+        frame[start + 7] = pick(random, &[0, 0, 1, 200]);
     }
     frame
 }
@@ -258,12 +235,12 @@ fn quoting(random: &mut Random, c: &Connection, direction: Direction) -> Vec<u8>
         Direction::Output => (c.guest.ip(), c.peer.ip()),
         Direction::Input => (c.peer.ip(), c.guest.ip()),
     };
-    let kind = if src.is_ipv4() { random.pick(&[3, 11, 12, 8]) } else { random.pick(&[1, 2, 3, 128]) };
+    let kind = if src.is_ipv4() { pick(random, &[3, 11, 12, 8]) } else { pick(random, &[1, 2, 3, 128]) };
     icmp_frame(src, dst, kind, 1, [0; 4], inner, &c.wrap())
 }
 
 fn any_frame(random: &mut Random, connections: &[Connection], direction: Direction) -> Vec<u8> {
-    let c = random.pick(connections);
+    let c = pick(random, connections);
     let mut frame = if random.one_in(6) {
         quoting(random, &c, direction)
     } else {
@@ -272,7 +249,7 @@ fn any_frame(random: &mut Random, connections: &[Connection], direction: Directi
     };
     match random.below(30) {
         // Padding, as short frames have it; a cut; a flaw anywhere, most of all in the headers.
-        0 => frame.extend(random.bytes(20)),
+        0 => frame.extend(any_bytes(random, 20)),
         1 => frame.truncate(14 + random.below(frame.len() as u64 - 13) as usize),
         2 | 3 => {
             let at = random.below(frame.len().min(120) as u64) as usize;
@@ -383,7 +360,7 @@ fn compare(seed: u64, in_grace: bool) -> Result<[u64; 4]> {
     let connections = connections();
     let mut tally = [0; 4];
     for round in 0..ROUNDS {
-        let mut random = Random(seed + round);
+        let random = &mut Random::new(seed + round);
         let place = format!("seed {:#x}", seed + round);
         let start = Mono::now();
         let mut translator = taken_over(start, &connections)?;
@@ -392,8 +369,8 @@ fn compare(seed: u64, in_grace: bool) -> Result<[u64; 4]> {
             if in_grace { (start + HOUR, start) } else { (Mono::ZERO, start + Duration::from_secs(10)) };
         programs.set_translations(written, translator.entries())?;
         for number in 0..FRAMES {
-            let direction = random.pick(&[Direction::Output, Direction::Input]);
-            let frame = any_frame(&mut random, &connections, direction);
+            let direction = pick(random, &[Direction::Output, Direction::Input]);
+            let frame = any_frame(random, &connections, direction);
             let place = format!("{place}, frame {number}, {direction:?} {frame:02x?}");
             let mut edited = frame.clone();
             let outcome = match direction {

@@ -7,28 +7,13 @@ use super::secondary::{Effect as SecondaryEffect, Injection, Secondary};
 use crate::compare::{Limits, Policy, Token};
 use crate::link::buffer::{Inbox, Outbox};
 use crate::mono::Mono;
+use crate::random::Random;
 use crate::wire::build::Tcp;
 use crate::wire::tcp::TcpSegment;
 use crate::wire::{Ether, Ip, TcpFlags};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
-
-/// A small generator, so that a seed is a run for ever (Vigna, SplitMix64, public domain algorithm).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-}
 
 fn client(port: u16) -> SocketAddr {
     SocketAddr::from(([198, 51, 100, 9], port))

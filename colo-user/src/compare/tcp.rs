@@ -423,8 +423,7 @@ impl TcpFlow {
             // What an RST acknowledges does not matter to a connection that ends.
             return (!secondary.rst && !incarnation.over()).then_some(Lack::Rst);
         }
-        let owned = |ack: Seq| secondary.ack.is_some_and(|owned| !ack.after(owned));
-        (held.flags.has(TcpFlags::ACK) && !owned(held.ack)).then_some(Lack::Ack)
+        (held.flags.has(TcpFlags::ACK) && !secondary.owns(held.ack)).then_some(Lack::Ack)
     }
 
     /// Lets out what is complete at the front, and what repeats wherever it stands: the front may lack what the secondary

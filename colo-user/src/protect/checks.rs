@@ -71,4 +71,4 @@ pub(super) fn seen(side: &Snapshot) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

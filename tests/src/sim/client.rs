@@ -1,7 +1,7 @@
 //! The client: it asks, and remembers everything that it was told. What it was told once must stay so.
 
 use super::guest::{self, BY_CHANCE, Guest, REQUEST};
-use super::random::Random;
+use crate::random::Random;
 use colo_user::mono::Mono;
 use colo_user::wire::build::{Tcp, Wrap, udp_frame};
 use colo_user::wire::{Ether, Ip, TcpFlags, TcpSegment, UdpDatagram, proto};

@@ -1,9 +1,9 @@
 //! The two QEMUs between them: entering COLO, checkpoints, and the ends of it. Their connection goes over the same network
 //! as the agents', and is TCP: what is sent while nothing gets through comes later.
 
-use super::random::Random;
 use super::vm::Stage;
 use super::world::{Event, World};
+use crate::random::Random;
 use colo_user::mono::Mono;
 use colo_user::qmp::{ColoMode, EventKind, MigrationStatus};
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! What goes wrong, and when: drawn from a seed, and made shorter where a schedule fails.
 
-use super::random::Random;
+use crate::random::Random;
 use colo_user::mono::Mono;
 use std::time::Duration;
 

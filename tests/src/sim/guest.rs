@@ -3,7 +3,7 @@
 //!
 //! It remembers all that it ever said and owned, so that a survivor can be asked whether it has said what a client saw.
 
-use super::random::Random;
+use crate::random::Random;
 use colo_user::mono::Mono;
 use colo_user::wire::build::{Tcp, Wrap, ether, udp_frame};
 use colo_user::wire::ether::ethertype;

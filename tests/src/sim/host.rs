@@ -2,9 +2,9 @@
 
 use super::clock::Clock;
 use super::primary::PrimaryAgent;
-use super::random::Random;
 use super::secondary::SecondaryAgent;
 use super::vm::Vm;
+use crate::random::Random;
 use colo_user::failover::{Memory, Standing, Why};
 use colo_user::judge::{Answer, Claimant};
 use colo_user::link::buffer::Outbox;

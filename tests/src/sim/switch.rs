@@ -2,9 +2,9 @@
 
 use super::guest::Guest;
 use super::host::{Mode, Out};
-use super::random::Random;
 use super::verdict::Violation;
 use super::world::{Event, World};
+use crate::random::Random;
 use colo_user::judge::{Answer, Claimant};
 use colo_user::mono::Mono;
 use colo_user::wire::{Ether, Ip, TcpSegment, UdpDatagram, proto};

@@ -37,7 +37,7 @@ impl TcpFlow {
         let incarnation = self.at(number);
         let from = incarnation.offset(segment.seq);
         let to = from + segment.payload.len() as i64;
-        let owned = incarnation.primary.ack.is_some_and(|owned| !segment.ack.after(owned));
+        let owned = incarnation.primary.owns(segment.ack);
         let follows = from <= incarnation.released.map_or(begins, |released| released.max(begins));
         let lacks = to <= lacking && incarnation.settled.is_none_or(|settled| to > settled);
         if !(owned && follows && lacks && incarnation.has_said(&incarnation.primary, from, to)) {
@@ -70,7 +70,7 @@ impl TcpFlow {
         }
         let number = self.secondary_in;
         let incarnation = self.at(number);
-        let owned = incarnation.primary.ack.is_some_and(|owned| !segment.ack.after(owned));
+        let owned = incarnation.primary.owns(segment.ack);
         let from = incarnation.offset(segment.seq);
         let to = from + segment.payload.len() as i64;
         owned && incarnation.settled.is_some_and(|settled| from < settled && to <= settled)
@@ -81,7 +81,7 @@ impl TcpFlow {
         let heard = self.acknowledged.is_none_or(|heard| heard == segment.ack);
         let number = self.secondary_in;
         let incarnation = self.at(number);
-        let owned = incarnation.primary.ack.is_some_and(|owned| !segment.ack.after(owned));
+        let owned = incarnation.primary.owns(segment.ack);
         is_bare(segment) && heard && owned && incarnation.window.opens(segment)
     }
 }

@@ -47,6 +47,12 @@ impl Voice {
         self.syn.is_some() || self.low.is_some() || self.rst
     }
 
+    /// Whether this guest has acknowledged as much.
+    #[must_use]
+    pub fn owns(&self, ack: Seq) -> bool {
+        self.ack.is_some_and(|owned| !ack.after(owned))
+    }
+
     /// Takes note of an acknowledgement.
     pub fn acknowledges(&mut self, ack: Seq) {
         if self.ack.is_none_or(|old| ack.after(old)) {
@@ -300,9 +306,7 @@ impl Incarnation {
     #[must_use]
     pub fn over(&self) -> bool {
         let (primary, secondary) = (&self.primary, &self.secondary);
-        let heard = |voice: &Voice| {
-            self.client_end.zip(voice.ack).is_some_and(|(end, acknowledged)| !end.after(acknowledged))
-        };
+        let heard = |voice: &Voice| self.client_end.is_some_and(|end| voice.owns(end));
         primary.fin.is_some() && primary.fin == secondary.fin && heard(primary) && heard(secondary)
     }
 

@@ -8,6 +8,7 @@ use super::super::verbs::{Commanded, Context, Reply, Verb};
 use super::super::*;
 use crate::judge::{Answer, Claimant, Prospect};
 use crate::qmp::{Failure, command};
+use crate::random::Random;
 use serde_json::json;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -18,27 +19,6 @@ const BEAT: Duration = Duration::from_millis(250);
 const SILENCE: Duration = Duration::from_millis(800);
 /// What a host needs to see that a connection is gone.
 const RECONNECT: Duration = Duration::from_millis(100);
-
-/// SplitMix64.
-pub(super) struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-
-    pub fn millis(&mut self, from: u64, to: u64) -> Duration {
-        Duration::from_millis(from + self.below(to - from))
-    }
-}
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,8 @@
 
 use super::super::verbs::Verb;
 use super::super::*;
-use super::model::{Fault, Random, World};
+use super::model::{Fault, World};
+use crate::random::Random;
 
 /// When faults begin: the pair is protected by then.
 const PROTECTED: u64 = 5_000;

@@ -1,15 +1,6 @@
 use super::*;
-use crate::qmp::{ColoStatus, MigrationStatus, RunState, Status};
-
-fn side(
-    status: RunState,
-    migration: Option<MigrationStatus>,
-    mode: ColoMode,
-    last_mode: ColoMode,
-) -> Snapshot {
-    let running = status == RunState::Running;
-    Snapshot { status: Status { running, status }, migration, colo: ColoStatus { mode, last_mode } }
-}
+use crate::protect::checks::tests::side;
+use crate::qmp::{MigrationStatus, RunState};
 
 fn survivor(last: ColoMode) -> Snapshot {
     side(RunState::Running, Some(MigrationStatus::Completed), ColoMode::None, last)

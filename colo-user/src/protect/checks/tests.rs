@@ -1,7 +1,7 @@
 use super::*;
 use crate::qmp::{ColoStatus, Status};
 
-fn side(
+pub(in crate::protect) fn side(
     status: RunState,
     migration: Option<MigrationStatus>,
     mode: ColoMode,

@@ -5,6 +5,7 @@
 //! lease is what XDP has: it counts on a frozen host as well.
 
 use super::super::*;
+use crate::random::Random;
 use std::collections::BTreeMap;
 
 const STEP: u64 = 5_000_000;
@@ -12,27 +13,6 @@ const MILLI: u64 = 1_000_000;
 /// A client gives a request up after this time.
 const LIMIT: u64 = 600 * MILLI;
 const TERMS: u64 = 3;
-
-/// SplitMix64.
-pub struct Random(pub u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-
-    fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-}
 
 /// What is wrong with the keepers: each must be found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
