@@ -3,11 +3,15 @@
 //! The owner polls [`Link::as_fd`] for reading, and for writing while [`Link::wants_write`], calls [`Link::fill`] and
 //! takes messages with [`Link::next_message`] until there is none, pushes what it has to say into [`Link::outbox`] and ends each
 //! turn with [`Link::flush`].
+//!
+//! Reading alone says that the link is lost, and why: what the peer said before it closed, its goodbye with it, lies in the
+//! socket when writing has failed already, and is read first.
 
 use super::buffer::{Inbox, Outbox};
 use super::endpoint::Stream;
 use super::frame::{Hello, Message, MessageError};
 use rustix::fd::{AsFd, BorrowedFd};
+use rustix::net::{Shutdown, shutdown};
 use std::io::{self, Read as _, Write as _};
 
 /// What [`Link::fill`] found.
@@ -36,13 +40,22 @@ pub struct Link {
     peer: Hello,
     /// A write found the socket full.
     blocked: bool,
+    /// Why nothing is written any more. Reading tells it at the end of what was received.
+    broken: Option<io::Error>,
 }
 
 impl Link {
     /// Takes a non-blocking stream whose hellos are done.
     #[must_use]
     pub fn new(stream: Stream, peer: Hello) -> Self {
-        Self { stream, inbox: Inbox::default(), outbox: Outbox::default(), peer, blocked: false }
+        Self {
+            stream,
+            inbox: Inbox::default(),
+            outbox: Outbox::default(),
+            peer,
+            blocked: false,
+            broken: None,
+        }
     }
 
     /// What the peer said first.
@@ -65,7 +78,7 @@ impl Link {
     /// Reads once.
     ///
     /// # Errors
-    /// The connection is broken.
+    /// The connection is broken, as reading found, or writing before.
     pub fn fill(&mut self) -> io::Result<Fill> {
         let space = self.inbox.space();
         let room = space.len();
@@ -74,7 +87,10 @@ impl Link {
         }
         loop {
             match self.stream.read(space) {
-                Ok(0) => return Ok(Fill::Closed { partial: self.inbox.partial() }),
+                Ok(0) => {
+                    let closed = Fill::Closed { partial: self.inbox.partial() };
+                    return self.broken.take().map_or(Ok(closed), Err);
+                }
                 Ok(n) => {
                     self.inbox.filled(n);
                     return Ok(Fill::Some { more: n == room });
@@ -95,25 +111,30 @@ impl Link {
         Ok(self.inbox.next_message()?.map(|message| (message, outbox)))
     }
 
-    /// Writes what waits, as much as the socket takes.
-    ///
-    /// # Errors
-    /// The connection is broken.
-    pub fn flush(&mut self) -> io::Result<()> {
+    /// Writes what waits, as much as the socket takes. If it cannot, what waits is dropped, now and later, and the descriptor
+    /// polls readable until [`Self::fill`] says why.
+    pub fn flush(&mut self) {
         self.blocked = false;
         while !self.outbox.is_empty() {
             match self.stream.write_vectored(&self.outbox.slices()) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(0) => return self.give_up(io::ErrorKind::WriteZero.into()),
                 Ok(n) => self.outbox.consume(n),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                     self.blocked = true;
-                    return Ok(());
+                    return;
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
+                Err(e) => return self.give_up(e),
             }
         }
-        Ok(())
+    }
+
+    fn give_up(&mut self, error: io::Error) {
+        self.outbox = Outbox::default();
+        self.broken.get_or_insert(error);
+        // What is in the socket stays there; behind it reading finds an end, whatever the peer does. A connection that is gone
+        // already has its end.
+        let _ = shutdown(&self.stream, Shutdown::Both);
     }
 }
 

@@ -157,7 +157,7 @@ impl Peer {
                 self.slot.rest();
             }
             link.outbox().push(&Message::Bye { reason, text: &text });
-            let _ = link.flush();
+            link.flush();
         }
         self.slot.free();
     }
@@ -181,19 +181,14 @@ impl Peer {
         }
     }
 
-    /// Writes what waits; says if the link is as good as lost, by error or stall.
-    fn flush(&mut self) -> Flushed {
-        let Some(link) = &mut self.link else { return Flushed::Fine };
+    /// Writes what waits. False if the peer cannot keep up: the link is stalled. That it is lost is found by reading.
+    fn flush(&mut self) -> bool {
+        let Some(link) = &mut self.link else { return true };
         if link.outbox().stalled() {
-            return Flushed::Stalled;
+            return false;
         }
-        match link.flush() {
-            Ok(()) => Flushed::Fine,
-            Err(error) => {
-                warn!("link: {error}");
-                Flushed::Broken
-            }
-        }
+        link.flush();
+        true
     }
 
     fn wait(
@@ -262,13 +257,6 @@ enum Reading {
     },
     Empty,
     Lost,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Flushed {
-    Fine,
-    Stalled,
-    Broken,
 }
 
 /// How long to sleep.

@@ -10,8 +10,8 @@ mod failing;
 use super::monitor::Eye;
 use super::seat::{Failover, Seat};
 use super::{
-    Command, EXIT_LIMIT, Ends, Flushed, JANITOR, LINK_READS, LOOK, Peer, Port, Reading, Woken, all_counters,
-    runs, take, timeout, words,
+    Command, EXIT_LIMIT, Ends, JANITOR, LINK_READS, LOOK, Peer, Port, Reading, Woken, all_counters, runs,
+    take, timeout, words,
 };
 use crate::agent::heart::Heart;
 use crate::agent::place::Place;
@@ -155,7 +155,7 @@ impl PrimaryThread {
             }
             let mut busy = self.mirrored(now);
             // The secondary's guest works on it while this turn goes on.
-            self.send(now)?;
+            self.send(now);
             busy |= self.captured(now)?;
             self.core.tick(now, self.peer.outbox(), &mut self.effects);
             busy |= self.messages()?;
@@ -178,7 +178,7 @@ impl PrimaryThread {
             self.fail_over(now)?;
             self.apply();
             self.datapath.flush()?;
-            self.send(now)?;
+            self.send(now);
             if !self.effects.is_empty() {
                 self.apply();
                 self.datapath.flush()?;
@@ -196,20 +196,10 @@ impl PrimaryThread {
     }
 
     /// Writes what waits for the link.
-    fn send(&mut self, now: Mono) -> io::Result<()> {
-        match self.peer.flush() {
-            Flushed::Fine => {}
-            Flushed::Stalled => self.core.stalled(now, &mut self.effects),
-            Flushed::Broken => {
-                // What the secondary said before it closed the link is there to be read, its goodbye with it.
-                self.woken.link = true;
-                self.messages()?;
-                if !self.effects.iter().any(|effect| matches!(effect, Effect::CloseLink(_))) {
-                    self.core.lost(now, Reason::PeerLost, &mut self.effects);
-                }
-            }
+    fn send(&mut self, now: Mono) {
+        if !self.peer.flush() {
+            self.core.stalled(now, &mut self.effects);
         }
-        Ok(())
     }
 
     fn connect(&mut self, now: Mono, connected: Connected) -> io::Result<()> {

@@ -9,8 +9,8 @@ mod failing;
 use super::monitor::Eye;
 use super::seat::{Failover, Seat};
 use super::{
-    CAPTURE_BATCH, Command, Ends, Flushed, JANITOR, LINK_READS, LOOK, Peer, Port, Reading, Woken,
-    all_counters, runs, take, timeout, words,
+    CAPTURE_BATCH, Command, Ends, JANITOR, LINK_READS, LOOK, Peer, Port, Reading, Woken, all_counters, runs,
+    take, timeout, words,
 };
 use crate::agent::heart::Heart;
 use crate::agent::place::Place;
@@ -135,17 +135,8 @@ impl SecondaryThread {
             }
             self.apply();
             self.datapath.flush()?;
-            match self.peer.flush() {
-                Flushed::Fine => {}
-                Flushed::Stalled => self.core.lost(Reason::LinkStalled, &mut self.effects),
-                Flushed::Broken => {
-                    // What the primary said before it closed the link is there to be read, its goodbye with it.
-                    self.woken.link = true;
-                    self.messages()?;
-                    if !self.effects.iter().any(|effect| matches!(effect, Effect::CloseLink(_))) {
-                        self.core.lost(Reason::PeerLost, &mut self.effects);
-                    }
-                }
+            if !self.peer.flush() {
+                self.core.lost(Reason::LinkStalled, &mut self.effects);
             }
             self.apply();
             self.tell();
