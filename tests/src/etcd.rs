@@ -1,15 +1,19 @@
 //! Debian's etcd as a cluster of its own: each member in a namespace, all on one switch with the hosts that ask them.
 
+mod authority;
+
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Error, Result, bail};
+pub use authority::{Authority, Papers};
 use colo_user::judge::etcd::{
     client::Client,
     keeper::{Reply, Request},
+    spec::EtcdSpec,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -39,6 +43,8 @@ pub struct Cluster {
     hosts: u8,
     hub: Netns,
     directory: TempDir,
+    /// The judge's options by which this cluster is reached over TLS; without them it is in the clear.
+    tls: Option<String>,
 }
 
 fn address(member: usize) -> String {
@@ -48,13 +54,26 @@ fn address(member: usize) -> String {
 impl Cluster {
     /// Starts so many members and waits for their leader.
     pub fn start(programs: &Programs, members: usize) -> Result<Self> {
+        Self::started(programs, members, None)
+    }
+
+    /// As [`Self::start`], over TLS, for those who show a certificate of `authority`. The members' own are `m0` and so on.
+    pub fn secured(programs: &Programs, members: usize, authority: &Authority) -> Result<Self> {
+        Self::started(programs, members, Some(authority))
+    }
+
+    fn started(programs: &Programs, members: usize, authority: Option<&Authority>) -> Result<Self> {
         let hub = Netns::new("colo-etcd")?;
         for line in
             ["ip link add br0 type bridge", "ip link set br0 up", "ip addr add 10.77.0.254/24 dev br0"]
         {
             hub.run(line)?;
         }
-        let mut cluster = Self { members: Vec::new(), hosts: 0, hub, directory: tempfile::tempdir()? };
+        let tls = match authority {
+            Some(authority) => Some(options(authority, &authority.issue("hub", "10.77.0.254")?)),
+            None => None,
+        };
+        let mut cluster = Self { members: Vec::new(), hosts: 0, hub, directory: tempfile::tempdir()?, tls };
         let peers: Vec<String> = (0..members).map(|n| format!("m{n}=http://{}:2380", address(n))).collect();
         for n in 0..members {
             let netns = Netns::new("colo-etcd")?;
@@ -75,15 +94,20 @@ impl Cluster {
             ];
             // A member that comes back disturbs nobody.
             let words = arguments.iter().flatten().chain([&"--pre-vote"]);
-            let arguments: Vec<String> = words.map(|&word| word.to_owned()).collect();
+            let mut arguments: Vec<String> = words.map(|&word| word.to_owned()).collect();
+            if let Some(authority) = authority {
+                let Papers { cert, key } = authority.issue(&format!("m{n}"), &address(n))?;
+                let files = [("cert", &*cert), ("key", &*key), ("trusted-ca", authority.ca())];
+                arguments.extend(files.map(|(name, path)| format!("--{name}-file={}", path.display())));
+                arguments.push("--client-cert-auth".into());
+            }
             let process =
                 Tethered::start(programs, &netns, "etcd".as_ref(), &arguments, &path("log"), false)?;
             cluster.members.push(Member { process, netns });
         }
-        let all: Vec<String> = (0..members).map(|n| cluster.endpoint(n)).collect();
         let end = Instant::now() + PATIENCE;
-        for endpoint in all {
-            let mut client = Client::new(vec![endpoint], "/ready/".into(), Duration::from_secs(2));
+        for n in 0..members {
+            let mut client = cluster.client(&cluster.url(n))?;
             loop {
                 match cluster.hub.enter(|| client.perform(&Request::Look { term: None })) {
                     Reply::Seen(_) => break,
@@ -98,7 +122,26 @@ impl Cluster {
     /// The URL of a member.
     #[must_use]
     pub fn endpoint(&self, member: usize) -> String {
-        format!("http://{}:{PORT}", address(member))
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}:{PORT}", address(member))
+    }
+
+    /// As [`Self::endpoint`], with the options that it needs.
+    #[must_use]
+    pub fn url(&self, member: usize) -> String {
+        self.endpoint(member) + self.tls.as_deref().unwrap_or_default()
+    }
+
+    /// One that asks as `--judge etcd:` would with `spec`. It does so in [`Self::hub`].
+    pub fn client(&self, spec: &str) -> Result<Client> {
+        let spec: EtcdSpec = spec.parse().map_err(Error::msg)?;
+        Client::new(spec.access, spec.prefix, Duration::from_secs(2)).map_err(Error::msg)
+    }
+
+    /// The switch, from where all members are reached.
+    #[must_use]
+    pub const fn hub(&self) -> &Netns {
+        &self.hub
     }
 
     /// The URLs of all members, as `--judge etcd:` takes them.
@@ -180,6 +223,13 @@ impl Cluster {
         };
         self.members.iter().map(end).collect::<Vec<_>>().join("\n---\n")
     }
+}
+
+/// The judge's options for who shows `papers`.
+#[must_use]
+pub fn options(authority: &Authority, papers: &Papers) -> String {
+    let Papers { cert, key } = papers;
+    format!(";ca={};cert={};key={}", authority.ca().display(), cert.display(), key.display())
 }
 
 /// What a member says of itself.

@@ -1,24 +1,38 @@
-//! The judge etcd on a real cluster: one member, three of which one dies, and three that are cut apart. What is checked is
-//! always the same: nobody gets the role before the lease of who had it has ended on that one's own clock.
+//! The judge etcd on a real cluster: one member, three of which one dies, and three that are cut apart; over TLS, for users. What
+//! is checked is always the same: nobody gets the role before the lease of who had it has ended on that one's own clock.
 
 use std::sync::{Arc, Mutex};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use colo_tests::{etcd::Cluster, lab::child::Programs, netns::Netns};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use colo_tests::{
+    etcd::{Authority, Cluster, options},
+    lab::child::Programs,
+    netns::Netns,
+};
 use colo_user::judge::etcd::Etcd;
-use colo_user::judge::etcd::keeper::{Me, Tenure, Want};
+use colo_user::judge::etcd::client::Client;
+use colo_user::judge::etcd::http::Http;
+use colo_user::judge::etcd::keeper::{Me, Reply, Request, Tenure, Want};
+use colo_user::judge::etcd::spec::EtcdSpec;
 use colo_user::judge::{Answer, Claim, Claimant};
 use colo_user::link::frame::Role;
 use colo_user::mono::Boot;
+use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 
 /// How long anything may take that needs no lease to end.
 const SOON: Duration = Duration::from_secs(30);
 
+fn programs() -> Programs {
+    Programs::beside(env!("CARGO_BIN_EXE_colo-lab").as_ref())
+}
+
 fn cluster(members: usize) -> Result<Cluster> {
-    Cluster::start(&Programs::beside(env!("CARGO_BIN_EXE_colo-lab").as_ref()), members)
+    Cluster::start(&programs(), members)
 }
 
 /// What a side knows: the end of its lease, as XDP would have it, and its tenure.
@@ -110,14 +124,30 @@ impl Side {
     }
 }
 
+/// A cluster of one member, two hosts, and on one of them a side that holds the role with `token`.
+struct Held {
+    first: Side,
+    token: i64,
+    url: String,
+    here: Netns,
+    there: Netns,
+    _cluster: Cluster,
+}
+
+impl Held {
+    fn by(mut cluster: Cluster) -> Result<Self> {
+        let (here, there) = (cluster.host()?, cluster.host()?);
+        let url = format!("{};ttl=3", cluster.url(0));
+        let first = Side::start(&here, &url, "vm1", 1)?;
+        first.want(Want::Fresh);
+        let token = first.token()?;
+        Ok(Self { first, token, url, here, there, _cluster: cluster })
+    }
+}
+
 #[test]
 fn a_role_is_followed_after_its_lease_and_a_term_has_one_winner() -> Result<()> {
-    let mut cluster = cluster(1)?;
-    let (here, there) = (cluster.host()?, cluster.host()?);
-    let url = format!("{};ttl=3", cluster.endpoint(0));
-    let first = Side::start(&here, &url, "vm1", 1)?;
-    first.want(Want::Fresh);
-    let token = first.token()?;
+    let Held { first, token, url, here, there, _cluster } = Held::by(cluster(1)?)?;
     // Another pair on the same cluster.
     let stranger = Side::start(&here, &url, "vm2", 9)?;
     stranger.want(Want::Fresh);
@@ -194,12 +224,7 @@ fn a_minority_renews_nothing_and_who_was_followed_knows_it() -> Result<()> {
 
 #[test]
 fn a_host_that_is_cut_off_is_over_before_it_is_followed_and_comes_back_if_it_was_not() -> Result<()> {
-    let mut cluster = cluster(1)?;
-    let (here, there) = (cluster.host()?, cluster.host()?);
-    let url = format!("{};ttl=3", cluster.endpoint(0));
-    let first = Side::start(&here, &url, "vm1", 1)?;
-    first.want(Want::Fresh);
-    let token = first.token()?;
+    let Held { first, token, url, here, there, _cluster } = Held::by(cluster(1)?)?;
     here.run("ip link set etcd0 down")?;
     first.until("the lease to end", |known| known.tenure == Tenure::Over)?;
     ensure!(!first.is_heard());
@@ -214,5 +239,138 @@ fn a_host_that_is_cut_off_is_over_before_it_is_followed_and_comes_back_if_it_was
     let known = first.until("to know", |known| matches!(known.tenure, Tenure::Taken(_)))?;
     ensure!(known.end <= Boot::now() && second.is_heard(), "{known:?}");
     first.claim(7).context("it may ask")?;
+    Ok(())
+}
+
+#[test]
+fn over_tls_a_role_is_held_and_followed_and_certificates_are_replaced_meanwhile() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let authority = Authority::new(directory.path(), "ca")?;
+    let stranger = Authority::new(directory.path(), "stranger")?;
+    let held = Held::by(Cluster::secured(&programs(), 1, &authority)?)?;
+    // The other side has a certificate of somebody else's.
+    let papers = stranger.issue("second", "second.example")?;
+    let url =
+        format!("{}{};ttl=3", held.url.split(';').next().unwrap_or_default(), options(&authority, &papers));
+    let second = Side::start(&held.there, &url, "vm1", 2)?;
+    let refused = second.claim(7)?;
+    ensure!(
+        matches!(&refused, Answer::None(why) if why.contains("second.pem: that is to be signed by")),
+        "{refused:?}"
+    );
+    // It is given the right one while it runs.
+    authority.issue("second", "second.example")?;
+    let answer = second.claim(7)?;
+    ensure!(matches!(&answer, Answer::None(why) if why.contains("has not ended")), "{answer:?}");
+    let known = Arc::clone(&held.first.known);
+    drop(held.first);
+    let followed = second.follows(7, &known)?;
+    ensure!(followed > held.token, "{followed} after {}", held.token);
+    second.want(Want::Again);
+    // What it is given next is no good, and connections of before are not used on.
+    stranger.issue("second", "second.example")?;
+    second.until("the lease to end", |known| known.tenure == Tenure::Over)?;
+    authority.issue("second", "second.example")?;
+    ensure!(second.token()? >= followed);
+    Ok(())
+}
+
+#[test]
+fn what_tls_refuses_is_told_with_the_way_out() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let authority = Authority::new(directory.path(), "ca")?;
+    let stranger = Authority::new(directory.path(), "stranger")?;
+    let cluster = Cluster::secured(&programs(), 1, &authority)?;
+    let refused = |spec: &str| -> Result<String> {
+        let mut client = cluster.client(spec)?;
+        match cluster.hub().enter(|| client.perform(&Request::Look { term: None })) {
+            Reply::Failed(why) => Ok(why),
+            reply => bail!("{spec}: {reply:?}"),
+        }
+    };
+    let (url, bare) = (cluster.url(0), cluster.endpoint(0));
+    let plain = bare.replace("https", "http");
+    let peers = url.replace("2379", "2380");
+    let papers = authority.issue("client", "client.example")?;
+    let expired = options(&authority, &authority.issue_expired("old", "client.example")?);
+    for (spec, why) in [
+        (
+            format!("{bare}{}", options(&stranger, &papers)),
+            "stranger.pem did not sign it; name etcd's authority",
+        ),
+        (bare.clone(), "did not sign it; name etcd's authority with ;ca=FILE"),
+        (format!("{bare};ca={}", authority.ca().display()), "give ;cert=FILE;key=FILE"),
+        (format!("{bare}{expired}"), "old.pem: that is to be signed by its --trusted-ca-file, valid now"),
+        (plain, "write https://"),
+        (peers, "write http://"),
+    ] {
+        let said = refused(&spec)?;
+        ensure!(said.contains(why) && said.contains("://10.77.0.1:23"), "{spec}: {said}");
+    }
+    // etcd reads its certificate at each handshake.
+    authority.issue("m0", "10.77.0.9")?;
+    let said = refused(&url)?;
+    ensure!(said.contains("10.77.0.9") && said.contains("name the endpoint as"), "{said}");
+    authority.issue_expired("m0", "10.77.0.1")?;
+    let said = refused(&url)?;
+    ensure!(said.contains("expired") && said.contains("give etcd another"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn a_user_of_etcds_holds_a_role_and_its_token_is_had_again() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let authority = Authority::new(directory.path(), "ca")?;
+    let cluster = Cluster::secured(&programs(), 1, &authority)?;
+    let url = cluster.url(0);
+    let password = directory.path().join("password");
+    std::fs::write(&password, "secret\n")?;
+    let user = |name: &str| format!("{url};user={name};password-file={}", password.display());
+    let access = |spec: &str| spec.parse().map(|spec: EtcdSpec| spec.access).map_err(anyhow::Error::msg);
+    let ask = |http: &mut Http, path: &str, body: serde_json::Value| {
+        let answer = cluster.hub().enter(|| http.post(&cluster.endpoint(0), path, &body));
+        answer.map_err(|why| anyhow::anyhow!("{path}: {why}"))
+    };
+    let limit = Duration::from_secs(5);
+    let mut anybody = Http::new(&access(&url)?, limit).map_err(anyhow::Error::msg)?;
+    for name in ["root", "colo"] {
+        ask(&mut anybody, "auth/user/add", json!({ "name": name, "password": "secret" }))?;
+        ask(&mut anybody, "auth/role/add", json!({ "name": name }))?;
+        ask(&mut anybody, "auth/user/grant", json!({ "user": name, "role": name }))?;
+    }
+    let [key, end] = ["/colo/", "/colo0"].map(|key| BASE64_STANDARD.encode(key));
+    let below = json!({ "permType": "READWRITE", "key": key, "range_end": end });
+    ask(&mut anybody, "auth/role/grant", json!({ "name": "colo", "perm": below }))?;
+    ask(&mut anybody, "auth/enable", json!({}))?;
+
+    let look = |client: &mut Client| cluster.hub().enter(|| client.perform(&Request::Look { term: None }));
+    let nobody = look(&mut cluster.client(&url)?);
+    ensure!(matches!(&nobody, Reply::Failed(why) if why.contains("give ;user=")), "{nobody:?}");
+    let named = options(&authority, &authority.issue_named("named", "named.example")?);
+    let named = format!("{}{named};user=colo;password-file={}", cluster.endpoint(0), password.display());
+    let named = look(&mut cluster.client(&named)?);
+    ensure!(matches!(&named, Reply::Failed(why) if why.contains("one without a CommonName")), "{named:?}");
+    let elsewhere = look(&mut cluster.client(&format!("{};prefix=/else/", user("colo")))?);
+    ensure!(
+        matches!(&elsewhere, Reply::Failed(why) if why.contains("grant a role of colo readwrite")),
+        "{elsewhere:?}"
+    );
+    let mut client = cluster.client(&user("colo"))?;
+    ensure!(matches!(look(&mut client), Reply::Seen(_)));
+    // A change of any user makes all tokens old.
+    let mut root = Http::new(&access(&user("root"))?, limit).map_err(anyhow::Error::msg)?;
+    ask(&mut root, "auth/user/add", json!({ "name": "other", "password": "x" }))?;
+    let again = look(&mut client);
+    ensure!(matches!(again, Reply::Seen(_)), "{again:?}");
+    std::fs::write(&password, "wrong")?;
+    let wrong = look(&mut cluster.client(&user("colo"))?);
+    ensure!(
+        matches!(&wrong, Reply::Failed(why) if why.contains("no user colo with the password in")),
+        "{wrong:?}"
+    );
+    ensure!(
+        matches!(look(&mut client), Reply::Seen(_)),
+        "a token is had with a password, and not asked for again"
+    );
     Ok(())
 }

@@ -88,11 +88,13 @@ pub struct Common {
     /// Give it to both agents. The migration capability `events` must be on before `migrate`.
     #[arg(long, value_name = "ENDPOINT", value_parser = monitor)]
     qmp: Option<Endpoint>,
-    /// Whom to ask before going on alone: lock:DIRECTORY, which both hosts have mounted, exec:COMMAND, or etcd:http://HOST:PORT
+    /// Whom to ask before going on alone: lock:DIRECTORY, which both hosts have mounted, exec:COMMAND, or etcd:http[s]://HOST:PORT
     ///
     /// Without one nobody goes on alone: the primary holds, the secondary stays closed. With etcd
     /// (`etcd:http://HOST:PORT[,http://HOST:PORT...][;ttl=SECONDS][;drift=PERCENT][;prefix=PATH]`) the side that is heard holds a
-    /// lease, 5 seconds long by default, and is silent when it cannot renew it.
+    /// lease, 5 seconds long by default, and is silent when it cannot renew it. With https:// throughout it speaks TLS:
+    /// `;ca=FILE` is etcd's authority (default: the system's roots), `;cert=FILE;key=FILE` are shown to etcd; all in PEM, and
+    /// read again when they change. `;user=NAME;password-file=FILE` names a user of etcd's.
     #[arg(long, value_name = "JUDGE", requires = "qmp")]
     judge: Option<JudgeSpec>,
     /// Go on alone without asking anybody: both sides may do so at once

@@ -5,23 +5,22 @@
 //! before its first word, and its lease's end is what XDP and the agent go by. So a primary that is frozen, cut off from etcd or
 //! forgotten is silent before anybody else can have its role.
 //!
-//! | option | |
-//! |---|---|
-//! | `ttl=SECONDS` | the lease: 2 to 600, 5 by default; etcd gives no less than one and a half of its election timeouts |
-//! | `drift=PERCENT` | how much faster than this host's clock etcd's may run: 0 to 50, 1 by default |
-//! | `prefix=PATH` | what the keys begin with, `/colo/` by default; behind it the pair's name |
-//!
-//! [`keeper`] decides, [`client`] asks; here is the thread in which they meet. It blocks in one request at a time and ends with its
-//! handle.
+//! [`spec`] is how the command line names it. [`keeper`] decides, [`client`] asks, over [`http`], with what [`tls`] reads;
+//! here is the thread in which they meet. It blocks in one request at a time and ends with its handle.
 
+pub mod cause;
 pub mod client;
+pub mod http;
 pub mod keeper;
+pub mod spec;
+pub mod tls;
 
 use super::{Answer, Claim, Pair, Prospect};
 use crate::mono::Boot;
 use client::Client;
 use keeper::{Keeper, Me, Outcome, Reply, Request, Tenure, Terms, Want};
-use std::str::FromStr;
+use spec::EtcdSpec;
+use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
@@ -30,76 +29,14 @@ use tracing::{info, warn};
 
 /// Longest sleep of the thread.
 const IDLE: Duration = Duration::from_secs(3600);
-const SYNTAX: &str =
-    "write etcd:http://HOST:PORT[,http://HOST:PORT...][;ttl=SECONDS][;drift=PERCENT][;prefix=PATH]";
-
-/// The judge as the command line names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EtcdSpec {
-    /// URLs without a path.
-    pub endpoints: Vec<String>,
-    /// The lease.
-    pub terms: Terms,
-    /// What the keys begin with.
-    pub prefix: String,
-}
-
-impl FromStr for EtcdSpec {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = |what: String| format!("{what}; {SYNTAX}");
-        let mut parts = text.split(';');
-        let endpoints = parts.next().unwrap_or_default().split(',').map(endpoint);
-        let mut spec = Self {
-            endpoints: endpoints.collect::<Result<_, _>>().map_err(wrong)?,
-            terms: Terms { ttl: Duration::from_secs(5), drift: 1 },
-            prefix: "/colo/".to_owned(),
-        };
-        for option in parts {
-            let (name, value) = option.split_once('=').unwrap_or((option, ""));
-            let number = |legal: std::ops::RangeInclusive<u32>| {
-                let found = value.parse().ok().filter(|n| legal.contains(n));
-                found.ok_or_else(|| {
-                    wrong(format!("{name} is {} to {}, not {value:?}", legal.start(), legal.end()))
-                })
-            };
-            match name {
-                "ttl" => spec.terms.ttl = Duration::from_secs(number(2..=600)?.into()),
-                "drift" => spec.terms.drift = number(0..=50)?,
-                "prefix" if value.ends_with('/') => value.clone_into(&mut spec.prefix),
-                "prefix" => return Err(wrong(format!("the prefix {value:?} does not end with /"))),
-                _ => return Err(wrong(format!("there is no option {option:?}"))),
-            }
-        }
-        Ok(spec)
-    }
-}
-
-fn endpoint(url: &str) -> Result<String, String> {
-    let url = url.strip_suffix('/').unwrap_or(url);
-    let authority = match url.split_once("://") {
-        Some(("http", authority)) => authority,
-        Some(("https", _)) => {
-            return Err(format!(
-                "{url:?}: TLS is not spoken to etcd; let `etcd grpc-proxy` on this host speak it"
-            ));
-        }
-        Some(_) => return Err(format!("{url:?} is no http:// URL")),
-        None => url,
-    };
-    let port = authority.rsplit_once(':').filter(|(host, _)| !host.is_empty());
-    match port.and_then(|(_, port)| port.parse::<u16>().ok()) {
-        Some(port) if port != 0 && !authority.contains(['/', '@', ' ']) => Ok(format!("http://{authority}")),
-        _ => Err(format!("{url:?} is not http://HOST:PORT")),
-    }
-}
 
 /// Whether a majority of the cluster answers now, as any one member says within `limit`.
 pub async fn prospect(spec: EtcdSpec, limit: Duration) -> Prospect {
-    let each = limit / u32::try_from(spec.endpoints.len()).unwrap_or(u32::MAX);
-    let mut client = Client::new(spec.endpoints, spec.prefix, each);
-    let look = tokio::task::spawn_blocking(move || client.perform(&Request::Look { term: None }));
+    let each = limit / u32::try_from(spec.access.endpoints.len()).unwrap_or(u32::MAX);
+    let look = tokio::task::spawn_blocking(move || match Client::new(spec.access, spec.prefix, each) {
+        Ok(mut client) => client.perform(&Request::Look { term: None }),
+        Err(why) => Reply::Failed(why),
+    });
     match look.await {
         Ok(Reply::Failed(why)) => Prospect::Unreachable(format!("etcd: {why}")),
         Ok(_) => Prospect::Reachable,
@@ -123,16 +60,13 @@ impl Etcd {
     /// the tenure; it begins with [`Tenure::Over`].
     ///
     /// # Errors
-    /// No thread is to be had.
-    pub fn start(
-        spec: EtcdSpec,
-        pair: &Pair,
-        told: impl Fn(Tenure) + Send + 'static,
-    ) -> std::io::Result<Self> {
+    /// No thread is to be had, or a file that `spec` names cannot be used.
+    pub fn start(spec: EtcdSpec, pair: &Pair, told: impl Fn(Tenure) + Send + 'static) -> io::Result<Self> {
         let (sender, orders) = channel();
         // The lease survives one endpoint that does not answer at all, and a second one.
         let limit = (spec.terms.ttl / 8).clamp(Duration::from_millis(250), Duration::from_secs(2));
-        let client = Client::new(spec.endpoints, format!("{}{pair}/", spec.prefix), limit);
+        let client = Client::new(spec.access, format!("{}{pair}/", spec.prefix), limit)
+            .map_err(|why| io::Error::other(format!("etcd: {why}")))?;
         thread::Builder::new().name("etcd".into()).spawn(move || run(spec.terms, client, &orders, &told))?;
         Ok(Self(sender))
     }

@@ -26,8 +26,9 @@ pub mod lock;
 
 use crate::link::frame::Role;
 use crate::mono::Boot;
+use etcd::Etcd;
 use etcd::keeper::{Me, Tenure, Want};
-use etcd::{Etcd, EtcdSpec};
+use etcd::spec::EtcdSpec;
 use fence::{Fence, FenceSpec};
 use std::fmt;
 use std::io;
@@ -162,7 +163,9 @@ impl FromStr for JudgeSpec {
             Some(("lock", directory)) if !directory.is_empty() => Ok(Self::Lock(directory.into())),
             Some(("exec", command)) if !command.trim().is_empty() => Ok(Self::Exec(command.to_owned())),
             Some(("etcd", cluster)) => cluster.parse().map(Self::Etcd),
-            _ => Err(format!("`{text}` is none of lock:DIRECTORY, exec:COMMAND and etcd:http://HOST:PORT")),
+            _ => {
+                Err(format!("`{text}` is none of lock:DIRECTORY, exec:COMMAND and etcd:http[s]://HOST:PORT"))
+            }
         }
     }
 }
@@ -195,7 +198,7 @@ impl Judge {
     /// `told` each change of the tenure, where there is one.
     ///
     /// # Errors
-    /// No thread is to be had.
+    /// No thread is to be had, or the judge cannot be used as it is named.
     pub fn start(
         spec: JudgeSpec,
         fence: Option<FenceSpec>,

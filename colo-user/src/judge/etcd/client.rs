@@ -4,20 +4,18 @@
 //! Nothing is believed of a member that has lost the others: transactions are linearizable, and a renewal counts only with a
 //! linearizable look at the key afterwards.
 
+use super::http::Http;
 use super::keeper::{Kept, Me, Reply, Request, Seen};
+use super::spec::Access;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use std::time::Duration;
-use ureq::Agent;
-
-/// Longest answer that is read, in bytes.
-const MAX_ANSWER: u64 = 64 << 10;
 
 /// See the module.
 #[derive(Debug)]
 pub struct Client {
-    agent: Agent,
+    http: Http,
     endpoints: Vec<String>,
     /// The one that answered last.
     first: usize,
@@ -26,25 +24,21 @@ pub struct Client {
 }
 
 impl Client {
-    /// Talks to `endpoints` (URLs without a path) about the keys below `prefix`, each for at most `limit`.
-    #[must_use]
-    pub fn new(endpoints: Vec<String>, prefix: String, limit: Duration) -> Self {
-        let agent = Agent::config_builder()
-            .timeout_global(Some(limit))
-            .proxy(None)
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .build()
-            .into();
-        Self { agent, endpoints, first: 0, prefix }
+    /// Talks to a cluster about the keys below `prefix`, with each endpoint for at most `limit` about each request.
+    ///
+    /// # Errors
+    /// A file of `access` cannot be used.
+    pub fn new(access: Access, prefix: String, limit: Duration) -> Result<Self, String> {
+        let http = Http::new(&access, limit)?;
+        Ok(Self { http, endpoints: access.endpoints, first: 0, prefix })
     }
 
     /// Carries one out.
     pub fn perform(&mut self, request: &Request) -> Reply {
         let mut failed = Vec::new();
         for _ in 0..self.endpoints.len() {
-            let endpoint = &self.endpoints[self.first];
-            match self.ask(endpoint, request) {
+            let endpoint = self.endpoints[self.first].clone();
+            match self.ask(&endpoint, request) {
                 Ok(reply) => return reply,
                 Err(error) => failed.push(format!("{endpoint}: {error}")),
             }
@@ -53,10 +47,10 @@ impl Client {
         Reply::Failed(failed.join("; "))
     }
 
-    fn ask(&self, endpoint: &str, request: &Request) -> Result<Reply, String> {
+    fn ask(&mut self, endpoint: &str, request: &Request) -> Result<Reply, String> {
         match request {
             Request::Grant { ttl } => {
-                let granted = self.post(endpoint, "lease/grant", &json!({ "TTL": ttl.as_secs() }))?;
+                let granted = self.http.post(endpoint, "lease/grant", &json!({ "TTL": ttl.as_secs() }))?;
                 let lease = number(&granted["ID"]).filter(|&id| id != 0);
                 let ttl = seconds(&granted["TTL"]);
                 let (lease, ttl) = lease.zip(ttl).ok_or_else(|| format!("no lease: {granted}"))?;
@@ -85,7 +79,7 @@ impl Client {
                     puts.push(put(&claim_name(term), 0));
                 }
                 let body = json!({ "compare": compare, "success": puts, "failure": self.ranges(*term) });
-                let answer = self.post(endpoint, "kv/txn", &body)?;
+                let answer = self.http.post(endpoint, "kv/txn", &body)?;
                 if answer["succeeded"] == true {
                     let revision = number(&answer["header"]["revision"]);
                     return Ok(Reply::Taken { revision: revision.ok_or("an answer without a revision")? });
@@ -94,14 +88,14 @@ impl Client {
             }
             Request::Renew { lease } => {
                 let body = json!({ "ID": lease.to_string() });
-                let answer = self.post(endpoint, "lease/keepalive", &body)?;
+                let answer = self.http.post(endpoint, "lease/keepalive", &body)?;
                 let Some(ttl) = seconds(&answer["result"]["TTL"]) else { return Ok(Reply::Renewed(None)) };
                 let seen = self.look(endpoint, None)?;
                 let bound = seen.role.is_some_and(|kept| kept.lease == *lease);
                 Ok(Reply::Renewed(bound.then_some(ttl)))
             }
             Request::Revoke { lease } => {
-                match self.post(endpoint, "lease/revoke", &json!({ "ID": lease.to_string() })) {
+                match self.http.post(endpoint, "lease/revoke", &json!({ "ID": lease.to_string() })) {
                     Err(error) if error.contains("lease not found") => Ok(Reply::Revoked),
                     answer => answer.map(|_| Reply::Revoked),
                 }
@@ -109,8 +103,9 @@ impl Client {
         }
     }
 
-    fn look(&self, endpoint: &str, term: Option<u64>) -> Result<Seen, String> {
-        seen_in(&self.post(endpoint, "kv/txn", &json!({ "success": self.ranges(term) }))?)
+    fn look(&mut self, endpoint: &str, term: Option<u64>) -> Result<Seen, String> {
+        let body = json!({ "success": self.ranges(term) });
+        seen_in(&self.http.post(endpoint, "kv/txn", &body)?)
     }
 
     /// `role`, `epoch` and the claim, in this order.
@@ -125,23 +120,6 @@ impl Client {
 
     fn ranges(&self, term: Option<u64>) -> Value {
         self.keys(term).map(|key| json!({ "request_range": { "key": key } })).collect()
-    }
-
-    fn post(&self, endpoint: &str, path: &str, body: &Value) -> Result<Value, String> {
-        let mut answer = self
-            .agent
-            .post(format!("{endpoint}/v3/{path}"))
-            .content_type("application/json")
-            .send(body.to_string())
-            .map_err(|error| error.to_string())?;
-        let status = answer.status();
-        let text = answer.body_mut().with_config().limit(MAX_ANSWER).read_to_string();
-        let text = text.map_err(|error| error.to_string())?;
-        if !status.is_success() {
-            return Err(format!("{status}: {}", text.trim()));
-        }
-        let value: Value = serde_json::from_str(&text).map_err(|error| format!("{error}: {text}"))?;
-        if value["error"].is_null() { Ok(value) } else { Err(value["error"].to_string()) }
     }
 }
 
