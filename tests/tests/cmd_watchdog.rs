@@ -1,234 +1,40 @@
-//! `colo watchdog` as a process, against a peer that speaks the original's frames, written out here byte by byte.
+//! `colo watchdog` as a process, against a peer that speaks the original's frames.
 
 use std::{
-    cell::RefCell,
-    fs,
-    io::{BufRead as _, BufReader, ErrorKind, Read, Write as _},
+    fs::{self, Permissions},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
-    os::unix::net::{UnixListener, UnixStream},
-    path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc::{Receiver, channel},
+    os::unix::{
+        fs::{MetadataExt as _, PermissionsExt as _},
+        net::UnixStream,
+        process::CommandExt as _,
+    },
+    process::{Child, Command, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use colo_tests::lab::child::Programs;
-use rustix::process::{Pid, Signal, kill_process};
+use colo_tests::{
+    awd::{Dog, Node, PULSE, REPLY, SCRIPT, SOON, Set, frame, ms, script, silence},
+    lab::child::Programs,
+};
+use rustix::process::Signal;
 use serde_json::Value;
-use tempfile::TempDir;
-
-const PULSE: &[u8] = b"\x00\x00\x00\x18advanced-watchdog pulse\x00";
-const REPLY: &[u8] = b"\x00\x00\x00\x1eadvanced-watchdog reply pulse\x00";
-const SCRIPT: &str = "nbd_server_stop\nx_colo_lost_heartbeat\n";
-
-/// How long something may take that should happen at once, on a busy machine.
-const SOON: Duration = Duration::from_secs(20);
 
 fn colo() -> Command {
     Command::new(Programs::beside(env!("CARGO_BIN_EXE_colo-lab").as_ref()).colo)
-}
-
-fn ms(millis: u64) -> Duration {
-    Duration::from_millis(millis)
-}
-
-/// One of colo's nodes, seen from the other end.
-struct Node {
-    path: PathBuf,
-    listener: Option<UnixListener>,
-}
-
-impl Node {
-    fn new(dir: &Path, name: &str, colo_listens: bool) -> Self {
-        let path = dir.join(name);
-        let listener = (!colo_listens).then(|| UnixListener::bind(&path).unwrap());
-        Self { path, listener }
-    }
-
-    fn endpoint(&self) -> String {
-        let server = if self.listener.is_some() { "" } else { ",server=on" };
-        format!("unix:{}{server}", self.path.display())
-    }
-
-    /// Connects, or is connected to.
-    fn meet(&self) -> UnixStream {
-        let end = Instant::now() + SOON;
-        loop {
-            let met = match &self.listener {
-                None => UnixStream::connect(&self.path),
-                Some(listener) => {
-                    listener.set_nonblocking(true).unwrap();
-                    listener.accept().map(|(stream, _)| stream)
-                }
-            };
-            match met {
-                Ok(stream) => {
-                    stream.set_nonblocking(false).unwrap();
-                    stream.set_read_timeout(Some(SOON)).unwrap();
-                    return stream;
-                }
-                Err(error) => assert!(Instant::now() < end, "{}: {error}", self.path.display()),
-            }
-            thread::sleep(ms(5));
-        }
-    }
-}
-
-/// A running watchdog with its lines.
-struct Dog {
-    child: Child,
-    lines: Receiver<Value>,
-    /// Connections passed over: which node meets its peer first is nobody's to say.
-    connected: RefCell<Vec<Value>>,
-    log: PathBuf,
-    started: Instant,
-}
-
-impl Dog {
-    fn start(dir: &Path, arguments: &[&str]) -> Self {
-        let log = dir.join("log");
-        let started = Instant::now();
-        let mut child = colo()
-            .args(["watchdog", "--json"])
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .stderr(fs::File::create(&log).unwrap())
-            .spawn()
-            .unwrap();
-        let (sender, lines) = channel();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
-        thread::spawn(move || {
-            for line in stdout.lines().map_while(Result::ok) {
-                let line = serde_json::from_str(&line).expect("a line of JSON");
-                if sender.send(line).is_err() {
-                    break;
-                }
-            }
-        });
-        let dog = Self { child, lines, connected: RefCell::default(), log, started };
-        dog.wait_for("state", |line| line["was"].is_null());
-        dog
-    }
-
-    /// The next such line; those before it are passed over, connections to be asked for later.
-    #[track_caller]
-    fn wait_for(&self, event: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let wanted = |line: &Value| line["event"] == event && wanted(line);
-        let mut connected = self.connected.borrow_mut();
-        if let Some(at) = connected.iter().position(wanted) {
-            return connected.remove(at);
-        }
-        let end = Instant::now() + SOON;
-        loop {
-            let left = end.saturating_duration_since(Instant::now());
-            let Ok(line) = self.lines.recv_timeout(left) else {
-                panic!("no `{event}`: {}", fs::read_to_string(&self.log).unwrap());
-            };
-            if wanted(&line) {
-                return line;
-            }
-            if line["event"] == "connected" {
-                connected.push(line);
-            }
-        }
-    }
-
-    #[track_caller]
-    fn state(&self, state: &str) -> Value {
-        self.wait_for("state", |line| line["state"] == state)
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-
-    fn end(mut self) -> ExitStatus {
-        self.signal(Signal::TERM);
-        self.child.wait().unwrap()
-    }
-}
-
-impl Drop for Dog {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A watchdog with both its nodes.
-struct Set {
-    dog: Dog,
-    awd: Node,
-    notification: Node,
-    dir: TempDir,
-}
-
-impl Set {
-    fn new(listens: bool, more: &[&str]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let awd = Node::new(dir.path(), "awd", listens);
-        let notification = Node::new(dir.path(), "notification", !listens);
-        let script = dir.path().join("script");
-        fs::write(&script, SCRIPT).unwrap();
-        let (awd_end, notification_end) = (awd.endpoint(), notification.endpoint());
-        let mut arguments = vec!["--awd-node", &awd_end, "--notification-node", &notification_end];
-        arguments.extend(["--opt-script", script.to_str().unwrap()]);
-        arguments.extend(more);
-        let dog = Dog::start(dir.path(), &arguments);
-        Self { dog, awd, notification, dir }
-    }
-
-    fn monitor(&self) -> UnixStream {
-        let stream = self.notification.meet();
-        self.dog.wait_for("connected", |line| line["node"] == "notification_node");
-        stream
-    }
-
-    fn peer(&self) -> UnixStream {
-        let stream = self.awd.meet();
-        self.dog.wait_for("connected", |line| line["node"] == "awd_node");
-        stream
-    }
-}
-
-/// One frame with its length.
-fn frame(stream: &mut impl Read) -> Vec<u8> {
-    let mut bytes = vec![0; 4];
-    stream.read_exact(&mut bytes).expect("a frame");
-    let length = u32::from_be_bytes(bytes[..4].try_into().unwrap()) as usize;
-    bytes.resize(4 + length, 0);
-    stream.read_exact(&mut bytes[4..]).expect("a whole frame");
-    bytes
-}
-
-/// The script, whole.
-#[track_caller]
-fn script(monitor: &mut UnixStream, wanted: &str) {
-    let mut bytes = vec![0; wanted.len()];
-    monitor.read_exact(&mut bytes).expect("the script");
-    assert_eq!(String::from_utf8(bytes).unwrap(), wanted);
-}
-
-/// Nothing comes for so long.
-#[track_caller]
-fn silence(stream: &mut UnixStream, time: Duration) {
-    stream.set_read_timeout(Some(time)).unwrap();
-    let mut bytes = [0; 256];
-    let outcome = stream.read(&mut bytes);
-    stream.set_read_timeout(Some(SOON)).unwrap();
-    match outcome {
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-        other => panic!("{other:?}: {}", String::from_utf8_lossy(&bytes)),
-    }
 }
 
 #[test]
 fn pulses_and_replies_are_the_originals_in_both_roles_and_directions() {
     for (server, listens) in [(true, true), (true, false), (false, true), (false, false)] {
         let mut more = vec!["--pulse-interval", "400", "--timeout", "600000"];
-        more.extend(server.then_some("--server"));
-        let set = Set::new(listens, &more);
+        more.push(match (server, listens) {
+            (true, true) => "--server",
+            (true, false) => "--server=on",
+            (false, _) => "--server=off",
+        });
+        let set = Set::new(colo(), listens, &more);
         let mut peer = set.peer();
         for nth in 1..=3 {
             assert_eq!(frame(&mut peer), PULSE, "server {server}, listens {listens}");
@@ -282,7 +88,7 @@ fn over_tcp_too_and_without_a_line_of_log_for_each_pulse() {
 
 #[test]
 fn a_peer_that_is_heard_is_left_alone_and_one_that_falls_silent_is_not() {
-    let set = Set::new(true, &["--server", "--timeout", "3000", "--pulse-interval", "60000"]);
+    let set = Set::new(colo(), true, &["--server", "--timeout", "3000", "--pulse-interval", "60000"]);
     let (mut peer, mut monitor) = (set.peer(), set.monitor());
     let mut last = Instant::now();
     for _ in 0..45 {
@@ -297,7 +103,7 @@ fn a_peer_that_is_heard_is_left_alone_and_one_that_falls_silent_is_not() {
 
 #[test]
 fn a_timeout_is_within_a_tenth_of_the_set_value() {
-    let set = Set::new(false, &["--timeout", "500", "--pulse-interval", "60000"]);
+    let set = Set::new(colo(), false, &["--timeout", "500", "--pulse-interval", "60000"]);
     let (mut peer, mut monitor) = (set.peer(), set.monitor());
     let mut measured = Vec::new();
     // A busy machine may delay any one of them, but hardly all.
@@ -315,7 +121,7 @@ fn a_timeout_is_within_a_tenth_of_the_set_value() {
 #[test]
 fn each_timeout_says_the_script_once_after_reconnects_of_either_node_too() {
     for listens in [true, false] {
-        let set = Set::new(listens, &["--server", "--timeout", "1500", "--pulse-interval", "60000"]);
+        let set = Set::new(colo(), listens, &["--server", "--timeout", "1500", "--pulse-interval", "60000"]);
         let mut monitor = set.monitor();
         let mut peer = set.peer();
         peer.write_all(PULSE).unwrap();
@@ -368,7 +174,7 @@ fn script_after_empty(set: &Set, monitor: &mut UnixStream) {
 #[test]
 fn a_peer_that_never_comes_is_missed() {
     for listens in [true, false] {
-        let mut set = Set::new(listens, &["--timeout", "700"]);
+        let mut set = Set::new(colo(), listens, &["--timeout", "700"]);
         set.awd.listener = None;
         let mut monitor = set.notification.meet();
         script(&mut monitor, SCRIPT);
@@ -380,7 +186,7 @@ fn a_peer_that_never_comes_is_missed() {
 
 #[test]
 fn a_bad_frame_costs_its_connection_alone() {
-    let set = Set::new(true, &["--pulse-interval", "200", "--timeout", "600000"]);
+    let set = Set::new(colo(), true, &["--pulse-interval", "200", "--timeout", "600000"]);
     let mut good = set.peer();
     good.write_all(PULSE).unwrap();
     set.dog.state("alive");
@@ -408,8 +214,21 @@ fn a_bad_frame_costs_its_connection_alone() {
 }
 
 #[test]
+fn each_frame_of_a_burst_is_answered() {
+    let set = Set::new(colo(), true, &["--pulse-interval", "60000", "--timeout", "600000"]);
+    let mut peer = set.peer();
+    let mut burst = peer.try_clone().unwrap();
+    let writer = thread::spawn(move || burst.write_all(&PULSE.repeat(2000)).unwrap());
+    for _ in 0..2000 {
+        assert_eq!(frame(&mut peer), REPLY);
+    }
+    writer.join().unwrap();
+    silence(&mut peer, ms(100));
+}
+
+#[test]
 fn a_watchdog_that_was_not_run_does_not_blame_its_peer() {
-    let set = Set::new(true, &["--server", "--timeout", "1500", "--pulse-interval", "60000"]);
+    let set = Set::new(colo(), true, &["--server", "--timeout", "1500", "--pulse-interval", "60000"]);
     let (mut peer, mut monitor) = (set.peer(), set.monitor());
     peer.write_all(PULSE).unwrap();
     set.dog.state("alive");
@@ -427,8 +246,11 @@ fn a_watchdog_that_was_not_run_does_not_blame_its_peer() {
 
 #[test]
 fn debounce_lets_timeouts_pass() {
-    let set =
-        Set::new(true, &["--server", "--timeout", "400", "--debounce", "2", "--pulse-interval", "60000"]);
+    let set = Set::new(
+        colo(),
+        true,
+        &["--server", "--timeout", "400", "--debounce", "2", "--pulse-interval", "60000"],
+    );
     let (mut peer, mut monitor) = (set.peer(), set.monitor());
     let sent = Instant::now();
     peer.write_all(PULSE).unwrap();
@@ -440,7 +262,7 @@ fn debounce_lets_timeouts_pass() {
 
 #[test]
 fn the_script_is_read_again_on_sighup() {
-    let set = Set::new(true, &["--server", "--timeout", "500", "--pulse-interval", "60000"]);
+    let set = Set::new(colo(), true, &["--server", "--timeout", "500", "--pulse-interval", "60000"]);
     let mut monitor = set.monitor();
     script(&mut monitor, SCRIPT);
     let path = set.dir.path().join("script");
@@ -462,6 +284,7 @@ fn a_command_runs_at_the_timeout() {
     let action = format!("exec:echo $COLO_WATCHDOG $COLO_SILENT_MS >> {}", seen.display());
     let awd = format!("unix:{},server=on", dir.path().join("awd").display());
     let dog = Dog::start(
+        colo(),
         dir.path(),
         &["--name", "vm7", "--awd-node", &awd, "--on-timeout", &action, "--timeout", "300"],
     );
@@ -490,7 +313,7 @@ fn a_qemu_is_told_each_command_at_the_timeout() {
     let (awd, qmp) = (format!("unix:{},server=on", path("awd")), format!("qmp:unix:{}", path("qmp")));
     let arguments =
         ["--awd-node", &awd, "--on-timeout", &qmp, "--qmp-script", &commands, "--timeout", "1000"];
-    let dog = Dog::start(dir.path(), &[&arguments[..], &["--pulse-interval", "60000"]].concat());
+    let dog = Dog::start(colo(), dir.path(), &[&arguments[..], &["--pulse-interval", "60000"]].concat());
     fs::write(&commands, "{\"execute\":\"dance\"}\n{\"execute\":\"stop\"}\n").unwrap();
     dog.signal(Signal::HUP);
     assert_eq!(dog.wait_for("commands_read", |_| true)["commands"], 2);
@@ -534,7 +357,7 @@ fn several_watchdogs_in_one_process() {
     };
     let config = dir.path().join("watchdogs.toml");
     fs::write(&config, entry("one", &one, 600_000) + &entry("two", &two, 400)).unwrap();
-    let dog = Dog::start(dir.path(), &["--config", config.to_str().unwrap()]);
+    let dog = Dog::start(colo(), dir.path(), &["--config", config.to_str().unwrap()]);
     let (mut first, mut second) = (one.1.meet(), two.1.meet());
     script(&mut second, SCRIPT);
     assert_eq!(dog.state("timed-out")["watchdog"], "two");
@@ -545,6 +368,39 @@ fn several_watchdogs_in_one_process() {
 }
 
 #[test]
+fn it_needs_no_root() {
+    const NOBODY: u32 = 65_534;
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).unwrap();
+    // Where it was built may be closed to others.
+    let copy = dir.path().join("colo");
+    fs::copy(colo().get_program(), &copy).unwrap();
+    let script_file = dir.path().join("script");
+    fs::write(&script_file, SCRIPT).unwrap();
+    let [awd, notification] = ["awd", "notification"].map(|name| Node::new(dir.path(), name, true));
+    let ends = [awd.endpoint(), notification.endpoint(), script_file.display().to_string()];
+    let mut unprivileged = Command::new(copy);
+    unprivileged.uid(NOBODY).gid(NOBODY);
+    let dog = Dog::start(
+        unprivileged,
+        dir.path(),
+        &[
+            "--awd-node",
+            &ends[0],
+            "--notification-node",
+            &ends[1],
+            "--opt-script",
+            &ends[2],
+            "--timeout",
+            "300",
+        ],
+    );
+    assert_eq!(fs::metadata(&awd.path).unwrap().uid(), NOBODY);
+    script(&mut notification.meet(), SCRIPT);
+    assert_eq!(dog.end().code(), Some(0));
+}
+
+#[test]
 fn exit_codes_tell_what_is_wrong() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).display().to_string();
@@ -552,6 +408,7 @@ fn exit_codes_tell_what_is_wrong() {
     fs::write(path("script"), SCRIPT).unwrap();
     let awd = format!("unix:{}", path("awd"));
     let taken = format!("unix:{},server=on", path("script"));
+    let free = format!("unix:{},server=on", path("free"));
     let run = |arguments: &[&str]| {
         let output = colo().arg("watchdog").args(arguments).output().unwrap();
         (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
@@ -568,8 +425,22 @@ fn exit_codes_tell_what_is_wrong() {
             1,
             "not a socket",
         ),
-        (with(&[&script, "--timeout", "0"]), 2, "--timeout"),
-        (with(&[&script, "--pulse-interval", "0"]), 2, "--pulse-interval"),
+        (
+            with(&[&script, "--timeout", "0"]),
+            2,
+            "'--timeout <MS>': `0` is no whole number of milliseconds from 1 to",
+        ),
+        (with(&[&script, "--pulse-interval", "-5"]), 2, "'--pulse-interval <MS>': `-5` is no whole number"),
+        (with(&[&script, "--timeout", "4294967296"]), 2, "from 1 to 4294967295"),
+        (with(&[&script, "--pulse_interval", "fast"]), 2, "`fast` is no whole number"),
+        (with(&[&script, "--debounce", "-1"]), 2, "-1 is not in 0..="),
+        (with(&[&script, "--server=maybe"]), 2, "--server"),
+        (with(&[&script, "--name", " "]), 2, "name is empty"),
+        (
+            run(&["--awd_node", &free, "--notification_node", &free, "--opt_script", &script]),
+            2,
+            "watchdog `watchdog`: unix:",
+        ),
         (run(&["--awd-node", &awd]), 2, "--opt-script"),
         (run(&["--awd-node", &awd, "--on-timeout", "reboot"]), 2, "exec:COMMAND"),
         (run(&["--awd-node", &awd, "--on-timeout", "qmp:unix:/nowhere"]), 2, "qmp_script"),

@@ -13,8 +13,9 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
-use clap::Args;
+use anyhow::{Context as _, Result, bail};
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Args, value_parser};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -35,6 +36,7 @@ const USAGE: u8 = 2;
 /// a sign of life. After --timeout without one, from the start on, the text of --opt-script is written to
 /// --notification-node, once; the next frame arms it again. A side without --server answers each frame. Who listens is independent of
 /// that: unix:PATH[,server=on] or tcp:HOST:PORT[,server=on]. Peers may come in any order, go and come back. No privilege is needed.
+/// The original's names are taken with underscores too, and --server=on or --server=off as it has them.
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 Examples, primary and secondary of a pair, each with the monitor (HMP) of its own QEMU; the script says x_colo_lost_heartbeat:
@@ -44,11 +46,13 @@ Examples, primary and secondary of a pair, each with the monitor (HMP) of its ow
                 --opt-script /etc/colo/takeover --pulse-interval 1000 --timeout 10000
 
 For a QMP monitor the script's first line is {\"execute\":\"qmp_capabilities\"}. A script that found no notification node is owed: it
-leaves when one is there, also if the peer is heard again meanwhile. At most 16 are. One that broke off is written whole again.
+leaves when one is there, also if the peer is heard again meanwhile. At most 16 are. One that broke off, or that a node's host over
+TCP had not acknowledged when the connection ended, is written whole again. A TCP host that acknowledges nothing for 8 s is gone.
 A watchdog alone cannot tell a lost peer from a lost network: without fencing both sides may go on.
 
 Frames are a big-endian u32 length and 0 to 69632 bytes; a longer one costs its connection. The original's defaults were a pulse of
 5000 and a timeout of 2000 ms, which gives up a healthy peer between two pulses. Its timers stood still with the VM; these do not.
+A reply is not answered: two sides without --server would answer each other without end.
 
 With --config, several watchdogs from a TOML file, with the original's names:
   [[watchdog]]
@@ -59,7 +63,7 @@ With --config, several watchdogs from a TOML file, with the original's names:
   opt_script = \"/etc/colo/vm1.lost\"
   pulse_interval = 1000
   timeout = 5000
-debounce, on_timeout and qmp_script as the options. SIGHUP reads the scripts again, not the file.
+debounce, on_timeout and qmp_script as the options. If one of them cannot run none does. SIGHUP reads the scripts again, not the file.
 
 With --json a line on standard output for each of: state (was, state, silent_ms, not_owed), listening (node, address), connected and
 disconnected (node, peer; reason, unsent frames), script_written (bytes), script_read again (bytes or error), command (outcome; execute, for QMP), commands_read again (commands or error). Each has
@@ -77,25 +81,29 @@ pub struct Watchdog {
     #[arg(long, default_value = "watchdog")]
     name: String,
     /// Do not answer the peer's frames: it is the one that does
-    #[arg(long)]
+    #[arg(long, value_name = "on|off", num_args = 0..=1, require_equals = true, default_missing_value = "on", default_value = "off",
+          hide_default_value = true, hide_possible_values = true, action = ArgAction::Set, value_parser = BoolishValueParser::new())]
     server: bool,
     /// The heartbeat's stream
-    #[arg(long, value_name = "ENDPOINT", required_unless_present = "config")]
+    #[arg(long, alias = "awd_node", value_name = "ENDPOINT", required_unless_present = "config")]
     awd_node: Option<Endpoint>,
     /// Where the script goes, usually the monitor of a QEMU
-    #[arg(long, value_name = "ENDPOINT", required_unless_present_any = ["config", "on_timeout"], requires = "opt_script")]
+    #[arg(long, alias = "notification_node", value_name = "ENDPOINT", required_unless_present_any = ["config", "on_timeout"],
+          requires = "opt_script")]
     notification_node: Option<Endpoint>,
     /// The file with what to say at a timeout; read at the start and on SIGHUP
-    #[arg(long, value_name = "FILE", required_unless_present_any = ["config", "on_timeout"], requires = "notification_node")]
+    #[arg(long, alias = "opt_script", value_name = "FILE", required_unless_present_any = ["config", "on_timeout"],
+          requires = "notification_node")]
     opt_script: Option<PathBuf>,
     /// Milliseconds between two pulses
-    #[arg(long, value_name = "MS", default_value_t = config::PULSE_INTERVAL)]
+    #[arg(long, alias = "pulse_interval", value_name = "MS", default_value_t = config::PULSE_INTERVAL, value_parser = config::millis,
+          allow_negative_numbers = true)]
     pulse_interval: NonZeroU32,
     /// Milliseconds without a frame after which the peer is lost
-    #[arg(long, value_name = "MS", default_value_t = config::TIMEOUT)]
+    #[arg(long, value_name = "MS", default_value_t = config::TIMEOUT, value_parser = config::millis, allow_negative_numbers = true)]
     timeout: NonZeroU32,
     /// Timeouts in a row that are let pass before the peer is lost
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = value_parser!(u32).range(0..), allow_negative_numbers = true)]
     debounce: u32,
     /// At each timeout run a command, as exec:COMMAND, with COLO_WATCHDOG and COLO_SILENT_MS set; it has 60 s. Or say the commands
     /// of --qmp-script to a QMP monitor, as qmp:ENDPOINT
@@ -130,7 +138,7 @@ impl Watchdog {
                 on_timeout: self.on_timeout,
                 qmp_script: self.qmp_script,
             }])
-            .and_then(|specs| specs[0].check().map(|()| specs)),
+            .and_then(|specs| config::check(&specs).map(|()| specs)),
             (None, None) => bail!("neither --config nor --awd-node is given"),
         };
         let specs = match specs {
@@ -158,8 +166,9 @@ async fn watch_all(specs: Vec<Spec>, report: Report) -> Result<()> {
     // All of them listen, or none runs.
     let mut shells = Vec::new();
     for spec in specs {
-        let report = report.of(&spec.name);
-        shells.push(Shell::open(spec, report, reload.subscribe())?);
+        let (name, report) = (spec.name.clone(), report.of(&spec.name));
+        let shell = Shell::open(spec, report, reload.subscribe());
+        shells.push(shell.with_context(|| format!("watchdog `{name}`"))?);
     }
     let mut running = JoinSet::new();
     for shell in shells {

@@ -63,6 +63,7 @@ pub use deadman::{AgentLimit, LeaseEnd, Overdue};
 pub use error::DatapathError;
 pub use inject::{Injected, TAP_CREDIT};
 pub use realtime::{MAX_REALTIME, set as set_realtime};
+pub(crate) use sys::untaken;
 pub use tally::Pressure;
 pub use translations::JANITOR_BATCH;
 pub use unread::InputRead;

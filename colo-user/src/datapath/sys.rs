@@ -75,6 +75,14 @@ pub(super) fn interface_flags(socket: &impl AsFd, name: &str) -> io::Result<libc
     Ok(unsafe { ifreq.ifr_ifru.ifru_flags })
 }
 
+/// Bytes written to a TCP socket that the other side's kernel has not acknowledged.
+pub(crate) fn untaken(socket: &impl AsFd) -> io::Result<c_int> {
+    let mut bytes: c_int = 0;
+    // SAFETY: the ioctl writes one int.
+    check(unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) })?;
+    Ok(bytes)
+}
+
 /// A request about interface `name`.
 fn about(name: &str) -> io::Result<libc::ifreq> {
     // SAFETY: an all-zero ifreq is a valid value of this plain C structure.

@@ -1,7 +1,9 @@
 //! Endpoints on the control plane: the streams and listeners of [`super::endpoint`] under tokio.
 
 use super::endpoint::{Endpoint, Listener, SocketFile, Stream};
+use socket2::{SockRef, TcpKeepalive};
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -51,12 +53,34 @@ impl AsyncStream {
         })
     }
 
+    /// Has the connection end with an error when the other host's kernel has acknowledged nothing for about `limit`, neither what
+    /// was sent nor, where nothing is, a question each quarter of it. A socket in the file system ends with its other end.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn end_unanswered_after(&self, limit: Duration) -> io::Result<()> {
+        let Self::Tcp(stream) = self else { return Ok(()) };
+        let socket = SockRef::from(stream);
+        let questions = TcpKeepalive::new().with_time(limit / 2).with_interval(limit / 4);
+        socket.set_tcp_keepalive(&questions)?;
+        socket.set_tcp_user_timeout(Some(limit))
+    }
+
     /// Who is at the other end, for the log.
     #[must_use]
     pub fn peer(&self) -> String {
         match self {
             Self::Tcp(s) => s.peer_addr().map_or_else(|_| "a peer that left".into(), |a| format!("tcp:{a}")),
             Self::Unix(_) => "the unix socket's peer".into(),
+        }
+    }
+}
+
+impl AsFd for AsyncStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(s) => s.as_fd(),
+            Self::Unix(s) => s.as_fd(),
         }
     }
 }

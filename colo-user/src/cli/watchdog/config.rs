@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read as _;
+use std::iter;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -11,7 +12,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use crate::link::endpoint::Endpoint;
+use crate::link::endpoint::{Address, Endpoint};
 use crate::qmp::command::{Call, written};
 use crate::watchdog::Settings;
 
@@ -41,10 +42,10 @@ pub struct Spec {
     #[serde(default)]
     pub opt_script: Option<PathBuf>,
     /// Milliseconds.
-    #[serde(default = "pulse_interval")]
+    #[serde(default = "pulse_interval", deserialize_with = "period")]
     pub pulse_interval: NonZeroU32,
     /// Milliseconds.
-    #[serde(default = "timeout")]
+    #[serde(default = "timeout", deserialize_with = "period")]
     pub timeout: NonZeroU32,
     /// Timeouts let pass.
     #[serde(default)]
@@ -70,6 +71,10 @@ impl Spec {
 
     /// Whether its parts fit together.
     pub fn check(&self) -> Result<()> {
+        ensure!(
+            !self.name.trim().is_empty(),
+            "a watchdog's name is empty; give one that its lines can be told by"
+        );
         ensure!(
             self.notification_node.is_some() == self.opt_script.is_some(),
             "watchdog `{}`: notification_node and opt_script go together",
@@ -148,9 +153,30 @@ fn parse(text: &str) -> Result<Vec<Spec>> {
     let mut names = HashSet::new();
     for spec in &specs {
         ensure!(names.insert(&spec.name), "two watchdogs are named `{}`", spec.name);
-        spec.check()?;
     }
+    check(&specs)?;
     Ok(specs)
+}
+
+/// Whether each of them fits together, and they beside each other.
+pub fn check(specs: &[Spec]) -> Result<()> {
+    let mut listening = HashSet::new();
+    for spec in specs {
+        spec.check()?;
+        for node in iter::once(&spec.awd_node).chain(&spec.notification_node) {
+            // With port 0 each gets a port of its own.
+            let shared = node.server
+                && !matches!(node.address, Address::Tcp { port: 0, .. })
+                && !listening.insert(&node.address);
+            ensure!(!shared, "watchdog `{}`: {node} is listened on twice; give each node its own", spec.name);
+        }
+    }
+    Ok(())
+}
+
+/// Milliseconds, positive as with the original.
+pub fn millis(text: &str) -> Result<NonZeroU32, String> {
+    text.parse().map_err(|_| format!("`{text}` is no whole number of milliseconds from 1 to {}", u32::MAX))
 }
 
 /// Reads a script, whole.
@@ -183,6 +209,12 @@ const fn pulse_interval() -> NonZeroU32 {
 
 const fn timeout() -> NonZeroU32 {
     TIMEOUT
+}
+
+fn period<'de, D: Deserializer<'de>>(from: D) -> Result<NonZeroU32, D::Error> {
+    let value = toml::Value::deserialize(from)?;
+    let text = value.as_integer().map_or_else(|| value.type_str().to_owned(), |number| number.to_string());
+    millis(&text).map_err(D::Error::custom)
 }
 
 fn text<'de, D: Deserializer<'de>, T: FromStr<Err: std::fmt::Display>>(from: D) -> Result<T, D::Error> {

@@ -2,10 +2,16 @@
 //!
 //! A node that listens takes several peers, a node that connects has one and tries again with a pause that grows from
 //! [`BACKOFF`] to [`BACKOFF_MAX`]. A connection tells its begin, what comes on it, and its end, in this order. It ends when
-//! the shell drops the sender it was given, or the peer goes. Dropping a node's future ends all its connections.
+//! the shell drops the sender it was given, or the peer goes: a TCP peer also when its host has acknowledged nothing for [`DEAD`], so
+//! that a host that died, or a network that was cut, does not keep a dead connection in the place of a new one. Dropping a
+//! node's future ends all its connections.
+//!
+//! A script is written when all of it has reached the notification node's socket: over TCP, when its kernel has acknowledged it. One
+//! that was only in this side's socket when the connection ended is owed still.
 
 use std::future::Future;
 use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -17,6 +23,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
+use crate::datapath::untaken;
 use crate::link::async_stream::{AsyncListener, AsyncStream};
 use crate::link::chardev::{self, Decoder, Framing};
 use crate::link::connect::BACKOFF;
@@ -28,8 +35,18 @@ use crate::watchdog::{PeerId, REPLY};
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// Limit of one attempt.
 const CONNECT: Duration = Duration::from_secs(2);
-/// Frames that wait for a peer that does not read; further ones are dropped, counted.
-const OUTGOING: usize = 16;
+/// How long a TCP peer's host may acknowledge nothing.
+const DEAD: Duration = Duration::from_secs(8);
+/// How often it is looked at whether the notification node's kernel has the script.
+const TAKEN: Duration = Duration::from_millis(10);
+/// Frames that wait for a peer that does not read; further ones are dropped, counted. So many that none is for a peer that does, if
+/// it sends in bursts.
+const OUTGOING: usize = 1024;
+/// Most frames written at once.
+const AT_ONCE: usize = 256;
+
+/// Why a connection ends that the shell has no more use for.
+const NEWER: &str = "closed for a newer one";
 
 /// What a connection tells the shell.
 #[derive(Debug)]
@@ -42,7 +59,7 @@ pub enum Event {
     PeerDown(PeerId, String),
     /// A notification node is there; scripts go in here, one after the other is written.
     NotificationUp(u64, mpsc::Sender<Bytes>, String),
-    /// The script is wholly written.
+    /// The script has wholly reached its socket.
     ScriptWritten(u64),
     /// The connection has ended.
     NotificationDown(u64, String),
@@ -92,6 +109,7 @@ async fn listen<F: Future<Output = ()> + Send + 'static>(
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
         match listener.accept().await {
             Ok(stream) => {
+                end_when_dead(&stream);
                 let talk = serve(stream);
                 connections.spawn(async move {
                     talk.await;
@@ -112,6 +130,7 @@ async fn connect<F: Future<Output = ()>>(endpoint: Endpoint, serve: impl Fn(Asyn
     loop {
         match AsyncStream::connect(&endpoint, CONNECT).await {
             Ok(stream) => {
+                end_when_dead(&stream);
                 let begin = Instant::now();
                 serve(stream).await;
                 if begin.elapsed() > BACKOFF_MAX {
@@ -122,6 +141,12 @@ async fn connect<F: Future<Output = ()>>(endpoint: Endpoint, serve: impl Fn(Asyn
         }
         sleep(pause).await;
         pause = (pause * 2).min(BACKOFF_MAX);
+    }
+}
+
+fn end_when_dead(stream: &AsyncStream) {
+    if let Err(error) = stream.end_unanswered_after(DEAD) {
+        warn!("a dead connection of {} may stay for long: {error}", stream.peer());
     }
 }
 
@@ -176,15 +201,15 @@ async fn hear(mut reader: ReadHalf<AsyncStream>, id: PeerId, events: &mpsc::Send
 }
 
 async fn speak(mut writer: WriteHalf<AsyncStream>, mut bodies: mpsc::Receiver<&'static [u8]>) -> String {
-    let mut frame = Vec::with_capacity(64);
-    while let Some(body) = bodies.recv().await {
-        frame.clear();
-        chardev::put(&mut frame, body);
-        if let Err(error) = writer.write_all(&frame).await {
+    let (mut batch, mut frames) = (Vec::new(), Vec::new());
+    while bodies.recv_many(&mut batch, AT_ONCE).await > 0 {
+        frames.clear();
+        batch.drain(..).for_each(|body| chardev::put(&mut frames, body));
+        if let Err(error) = writer.write_all(&frames).await {
             return error.to_string();
         }
     }
-    "closed for a newer one".to_owned()
+    NEWER.to_owned()
 }
 
 /// A connection of the notification node. What it says is read and not used.
@@ -194,30 +219,63 @@ pub async fn notification(stream: AsyncStream, numbers: Numbers, events: mpsc::S
     if events.send(Event::NotificationUp(id, sender, stream.peer())).await.is_err() {
         return;
     }
-    let (mut reader, mut writer) = tokio::io::split(stream);
-    let reason = loop {
-        // Reading first: a node that has gone gets no script, which would be lost in its socket.
-        let script = tokio::select! {
-            biased;
-            reason = discard(&mut reader) => break reason,
-            script = scripts.recv() => script,
-        };
-        let Some(script) = script else { break "closed for a newer one".to_owned() };
-        // Nothing that was written whole is ever taken for cut: the write is looked at first, and told before all else.
-        let outcome = tokio::select! {
-            biased;
-            outcome = writer.write_all(&script) => outcome,
-            reason = discard(&mut reader) => Err(io::Error::other(reason)),
-            _ = scripts.recv() => Err(io::Error::other("closed for a newer one")),
-        };
-        match outcome {
-            Ok(()) if events.send(Event::ScriptWritten(id)).await.is_ok() => {}
-            Ok(()) => return,
-            Err(error) => break format!("{error}, in the middle of the script"),
-        }
+    let reason = match on_other_host(&stream) {
+        Ok(socket) => notify(stream, socket.as_ref(), &mut scripts, id, &events).await,
+        Err(error) => error.to_string(),
     };
     // As above.
     let _ = events.send(Event::NotificationDown(id, reason)).await;
+}
+
+/// A second handle to a stream whose other end takes what is written later than it is written.
+fn on_other_host(stream: &AsyncStream) -> io::Result<Option<OwnedFd>> {
+    matches!(stream, AsyncStream::Tcp(_)).then(|| stream.as_fd().try_clone_to_owned()).transpose()
+}
+
+/// Until the connection ends, and why it does.
+async fn notify(
+    stream: AsyncStream,
+    socket: Option<&OwnedFd>,
+    scripts: &mut mpsc::Receiver<Bytes>,
+    id: u64,
+    events: &mpsc::Sender<Event>,
+) -> String {
+    let left = || socket.map_or(Ok(0), untaken);
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    loop {
+        // Reading first: a node that has gone gets no script, which would be lost in its socket.
+        let script = tokio::select! {
+            biased;
+            reason = discard(&mut reader) => return reason,
+            script = scripts.recv() => script,
+        };
+        let Some(script) = script else { return NEWER.to_owned() };
+        let mut whole = false;
+        let given = async {
+            writer.write_all(&script).await?;
+            whole = true;
+            while left()? > 0 {
+                sleep(TAKEN).await;
+            }
+            io::Result::Ok(())
+        };
+        let ended = tokio::select! {
+            biased;
+            outcome = given => outcome.err().map(|error| error.to_string()),
+            reason = discard(&mut reader) => Some(reason),
+            _ = scripts.recv() => Some(NEWER.to_owned()),
+        };
+        // Nothing that was taken whole is ever taken for cut, whatever came after it.
+        let taken = whole && left().is_ok_and(|bytes| bytes == 0);
+        if taken && events.send(Event::ScriptWritten(id)).await.is_err() {
+            return "the watchdog has ended".to_owned();
+        }
+        match ended {
+            None => {}
+            Some(reason) if taken => return reason,
+            Some(reason) => return format!("{reason}, in the middle of the script"),
+        }
+    }
 }
 
 /// Reads until the end. A monitor that nobody listens to would stop listening itself.

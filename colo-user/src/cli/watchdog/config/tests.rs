@@ -44,7 +44,21 @@ fn a_file_has_the_originals_names() {
 #[test]
 fn what_cannot_be_meant_is_refused_by_name() {
     for (from, to, said) in [
-        ("timeout = 700", "timeout = 0", "timeout"),
+        ("timeout = 700", "timeout = 0", "`0` is no whole number of milliseconds from 1 to 4294967295"),
+        ("timeout = 700", "timeout = -700", "`-700` is no whole number"),
+        ("timeout = 700", "timeout = \"700\"", "`string` is no whole number"),
+        ("pulse_interval = 200", "pulse_interval = 4294967296", "`4294967296` is no whole number"),
+        (
+            "unix:/run/vm1.monitor",
+            "tcp:0.0.0.0:9009,server=on",
+            "watchdog `vm1`: tcp:0.0.0.0:9009,server=on is listened on twice",
+        ),
+        (
+            "unix:/run/vm2.awd",
+            "tcp:0.0.0.0:9009,server=on",
+            "watchdog `vm2`: tcp:0.0.0.0:9009,server=on is listened on twice",
+        ),
+        ("\"vm2\"", "\" \"", "name is empty"),
         ("timeout = 700", "time_out = 7", "time_out"),
         ("\"vm2\"", "\"vm1\"", "two watchdogs are named `vm1`"),
         ("opt_script = \"/etc/lost\"", "", "go together"),
