@@ -18,6 +18,7 @@ use clap::{Args, value_parser};
 use std::net::IpAddr;
 use std::num::NonZeroU8;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// What both agents are told.
@@ -90,15 +91,15 @@ pub struct Common {
     qmp: Option<Endpoint>,
     /// Whom to ask before going on alone: lock:DIRECTORY, which both hosts have mounted, exec:COMMAND, or etcd:http[s]://HOST:PORT
     ///
-    /// Without one nobody goes on alone: the primary holds, the secondary stays closed. With etcd
+    /// Without one, or with none, nobody goes on alone: the primary holds, the secondary stays closed. With etcd
     /// (`etcd:http://HOST:PORT[,http://HOST:PORT...][;ttl=SECONDS][;drift=PERCENT][;prefix=PATH]`) the side that is heard holds a
     /// lease, 5 seconds long by default, and is silent when it cannot renew it. With https:// throughout it speaks TLS:
     /// `;ca=FILE` is etcd's authority (default: the system's roots), `;cert=FILE;key=FILE` are shown to etcd; all in PEM, and
     /// read again when they change. `;user=NAME;password-file=FILE` names a user of etcd's.
     #[arg(long, value_name = "JUDGE", requires = "qmp")]
-    judge: Option<JudgeSpec>,
+    judge: Option<Whom>,
     /// Go on alone without asking anybody: both sides may do so at once
-    #[arg(long, requires = "qmp", conflicts_with = "judge")]
+    #[arg(long, requires = "qmp")]
     allow_unfenced: bool,
     /// A command that shuts the other side off (STONITH), run after the judge's yes and before anything else
     ///
@@ -128,7 +129,7 @@ impl Common {
     /// The agent's options; those of a primary come from its own arguments, and what to tell QEMU before it goes on alone.
     ///
     /// # Errors
-    /// The default name of the pair is none; too many heartbeat links.
+    /// The default name of the pair is none; a judge and none; too many heartbeat links.
     pub fn options(self, primary: Option<PrimaryOptions>, before: Vec<Call>) -> Result<Options, String> {
         let role = if primary.is_some() { Role::Primary } else { Role::Secondary };
         let control = self.control.unwrap_or_else(|| control::default_path(&self.guest));
@@ -137,10 +138,16 @@ impl Common {
             (None, Some(mac)) => mac.map(|byte| format!("{byte:02x}")).join(":").parse()?,
             (None, None) => self.guest.parse()?,
         };
-        let leased = matches!(self.judge, Some(JudgeSpec::Etcd(_)));
+        let judge = self.judge.and_then(|whom| whom.0);
+        if self.allow_unfenced && judge.is_some() {
+            return Err(
+                "--allow-unfenced with --judge: that one is asked, or nobody; give one of them".to_owned()
+            );
+        }
+        let leased = matches!(judge, Some(JudgeSpec::Etcd(_)));
         let limit = Duration::from_secs(self.fence_limit);
         let alone = Alone {
-            judge: if self.allow_unfenced { Some(JudgeSpec::Unfenced) } else { self.judge },
+            judge: if self.allow_unfenced { Some(JudgeSpec::Unfenced) } else { judge },
             fence: self.fence.map(|command| FenceSpec { command, limit }),
             pair,
             before,
@@ -187,13 +194,25 @@ impl Common {
     /// Whether the other side may go on in this one's place.
     #[must_use]
     pub const fn may_be_followed(&self) -> bool {
-        self.judge.is_some() || self.allow_unfenced
+        matches!(self.judge, Some(Whom(Some(_)))) || self.allow_unfenced
     }
 
     /// Whether the guest's QEMU is followed.
     #[must_use]
     pub const fn follows(&self) -> bool {
         self.qmp.is_some()
+    }
+}
+
+/// The value of `--judge`: somebody, or `none`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Whom(Option<JudgeSpec>);
+
+impl FromStr for Whom {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "none" { Ok(Self(None)) } else { text.parse().map(Some).map(Self) }
     }
 }
 

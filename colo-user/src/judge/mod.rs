@@ -185,6 +185,22 @@ impl JudgeSpec {
     }
 }
 
+impl JudgeSpec {
+    /// Says to the log at the start what would else be found out when a side is lost.
+    pub async fn warn(spec: Option<Self>) {
+        match Self::prospect(spec.as_ref()).await {
+            Prospect::None => {
+                warn!("no --judge: when a side is lost nobody goes on alone, and the service stands still");
+            }
+            Prospect::Unfenced => warn!("--allow-unfenced: when the link is lost both sides may go on"),
+            Prospect::Unreachable(why) => {
+                warn!("the judge cannot be asked now ({why}): as long as that is so nobody goes on alone");
+            }
+            Prospect::Reachable | Prospect::Unknown(_) => {}
+        }
+    }
+}
+
 /// The asking end.
 #[derive(Debug)]
 pub struct Judge {

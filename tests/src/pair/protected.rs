@@ -55,6 +55,8 @@ pub struct Options {
     pub stallable: bool,
     /// The judge is etcd, three members, with a lease of so many seconds; else a directory.
     pub lease: Option<u64>,
+    /// Another judge, as `--judge` has it.
+    pub judge: Option<String>,
     /// Arguments for both agents.
     pub both: Vec<String>,
     /// For the primary's.
@@ -70,6 +72,7 @@ impl Default for Options {
             disk: false,
             stallable: false,
             lease: None,
+            judge: None,
             both: Vec::new(),
             primary: ["--wait-min", "2000", "--wait-max", "4000"].map(str::to_owned).to_vec(),
         }
@@ -356,7 +359,7 @@ impl Agent {
         let judge = match (cluster, options.lease) {
             (Some(cluster), Some(ttl)) => format!("etcd:{};ttl={ttl}", cluster.endpoints()),
             // The directory is one that both hosts have.
-            _ => format!("lock:{}", pair.path("").display()),
+            _ => options.judge.clone().unwrap_or_else(|| format!("lock:{}", pair.path("").display())),
         };
         let state = pair.path(&format!("{}.state", side.address())).display().to_string();
         // Both VMs and all that loads them share a few processors.

@@ -7,7 +7,7 @@ use crate::datapath::LeaseEnd;
 use crate::failover::verbs::{Commanded, Context, Ended, Refusal, Reply, Verb};
 use crate::failover::{Config, Memory, Order, Primary, Secondary, Standing, Why};
 use crate::judge::etcd::keeper::{Me, Tenure, Want};
-use crate::judge::{Claim, Claimant, Judge, Pair};
+use crate::judge::{Claim, Claimant, Judge, JudgeSpec, Pair};
 use crate::link::frame::Role;
 use crate::mono::{Boot, Mono};
 use std::fs::{self, File};
@@ -59,6 +59,7 @@ impl Failover {
     /// No randomness or no thread is to be had.
     pub fn new(alone: Alone, lease: Duration, vm_limit: Duration, agent: Handle) -> io::Result<Self> {
         let config = Config { judged: alone.judge.is_some(), vm_limit, lease, before: alone.before };
+        tokio::spawn(JudgeSpec::warn(alone.judge.clone()));
         let holder = agent.clone();
         let answered = move |term, answer| {
             if !agent.send(Command::Judged(term, answer)) {

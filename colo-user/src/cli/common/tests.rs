@@ -60,3 +60,12 @@ fn a_mac_address_has_six_pairs() {
         assert!(mac(wrong).is_err(), "{wrong}");
     }
 }
+
+#[test]
+fn a_judge_is_named_or_expressly_nobody() {
+    assert_eq!("none".parse(), Ok(Whom(None)));
+    assert_eq!("lock:/srv/judge".parse(), Ok(Whom(Some(JudgeSpec::Lock("/srv/judge".into())))));
+    for wrong in ["", "nobody", "none:", "lock:", "exec: "] {
+        assert!(wrong.parse::<Whom>().is_err(), "{wrong}");
+    }
+}

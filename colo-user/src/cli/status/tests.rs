@@ -9,6 +9,7 @@ fn the_table_names_the_reason_and_explains_a_divergence() {
         "held_time": {"count": 9, "p50_us": 70, "p99_us": 900, "max_us": 1000},
         "pauses": {"count": 2, "p50_us": 5000, "p99_us": 6000, "max_us": 6000},
         "counters": {"captured": 12, "overloads": 0},
+        "lease": {"state": "held", "token": 7, "ends_in_ms": 1234},
         "checkpoints": {"asked": 2, "by": {"payload": 2}},
         "divergences": [{"flow": "a > b", "kind": "payload", "seq": 99, "offset": null, "primary": "00ff", "secondary": "01"}],
     });
@@ -18,6 +19,7 @@ fn the_table_names_the_reason_and_explains_a_divergence() {
         "guest native, uplink skb",
         "a > b: payload seq 99 primary [00ff] secondary [01]",
         "captured                     12",
+        "lease                        held, ends in 1234 ms",
         "50 % within 5000 us, 99 % within 6000 us, longest 6000 us of 2",
         "50 % within 70 us, 99 % within 900 us, longest 1000 us of 9",
     ] {
