@@ -3,7 +3,7 @@
 use std::{io, io::IsTerminal as _, process::ExitCode};
 
 use clap::Parser as _;
-use colo_user::cli::Cli;
+use colo_user::cli::{Cli, Misuse, USAGE, said};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -16,7 +16,7 @@ fn main() -> ExitCode {
         .with_target(false)
         .init();
     cli.command.run().unwrap_or_else(|error| {
-        eprintln!("colo: {error:#}");
-        ExitCode::FAILURE
+        eprintln!("colo: {}", said(&error));
+        if error.is::<Misuse>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
     })
 }

@@ -205,14 +205,25 @@ fn open_passes_while_the_agent_is_frozen_or_gone() -> Result<()> {
 #[test]
 fn open_is_refused_where_the_secondary_may_take_over() -> Result<()> {
     let colo = Binaries::beside(env!("CARGO_BIN_EXE_colo-lab").as_ref()).colo;
-    for with in [["--judge", "exec:true"].as_slice(), &["--allow-unfenced"]] {
+    let etcd = "etcd:http://127.0.0.1:1";
+    for (with, refused_for_it) in [
+        (["--judge", etcd].as_slice(), true),
+        (&["--judge", "exec:true"], true),
+        (&["--allow-unfenced"], true),
+        (&["--judge", "none"], false),
+    ] {
         let refused = std::process::Command::new(&colo)
             .args(["primary", "--guest", "a", "--uplink", "b", "--peer", "unix:/nowhere", "--control"])
             .args(["/nowhere/c", "--qmp", "unix:/nowhere", "--deadman", "open"])
             .args(with)
             .output()?;
         let said = String::from_utf8_lossy(&refused.stderr);
-        ensure!(!refused.status.success() && said.contains("--deadman open with"), "{said}");
+        let for_it = refused.status.code() == Some(2) && said.contains("--deadman open with");
+        ensure!(
+            !refused.status.success() && for_it == refused_for_it,
+            "{with:?}: {:?} {said}",
+            refused.status
+        );
     }
     Ok(())
 }

@@ -15,6 +15,34 @@ pub mod watchdog;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use thiserror::Error;
+
+/// Options of which each is right, and which do not fit together. As with one that is wrong by itself the exit status is [`USAGE`].
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct Misuse(pub String);
+
+/// Whether options fit together, or what is wrong with them.
+fn fit(holds: bool, what: impl FnOnce() -> String) -> Result<(), Misuse> {
+    if holds { Ok(()) } else { Err(Misuse(what())) }
+}
+
+/// An error with its causes, but those that are in what was said already.
+#[must_use]
+pub fn said(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| {
+        if said.is_empty() {
+            cause
+        } else if said.contains(&cause) {
+            said
+        } else {
+            format!("{said}: {cause}")
+        }
+    })
+}
+
+/// Exit status of a wrong command line, as clap has it.
+pub const USAGE: u8 = 2;
 
 /// COLO fault tolerance for virtual machines: compare what two replicas say, and let out what they agree on
 #[derive(Debug, Parser)]
@@ -46,7 +74,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// Runs the command. An error is printed by the caller and means exit status 1.
+    /// Runs the command. An error is printed by the caller and means exit status 1, [`USAGE`] if it is a [`Misuse`].
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Primary(primary) => primary.run(),
@@ -66,3 +94,6 @@ impl Command {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

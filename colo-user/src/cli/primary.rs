@@ -1,13 +1,13 @@
 //! `colo primary`: the agent on the host whose guest is heard.
 
 use super::common::{Common, bypass};
+use super::{Misuse, fit};
 use crate::agent::primary::OnPeerLoss;
 use crate::agent::run::{PrimaryOptions, run};
 use crate::checkpoint::BackendSpec;
 use crate::compare::{Bypass, Policy};
 use crate::datapath::{AgentLimit, Overdue};
 use crate::qmp::command::{self, Call};
-use anyhow::ensure;
 use clap::{Args, ValueEnum, value_parser};
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -136,12 +136,8 @@ enum Exit {
 impl Primary {
     /// Runs until SIGTERM or SIGINT.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        ensure!(
-            self.wait_min <= self.wait_max,
-            "--wait-min {} is more than --wait-max {}: give a range",
-            self.wait_min,
-            self.wait_max
-        );
+        let (min, max) = (self.wait_min, self.wait_max);
+        fit(min <= max, || format!("--wait-min {min} is more than --wait-max {max}: give a range"))?;
         let policy = Policy {
             wait_min: Duration::from_millis(self.wait_min),
             wait_max: Duration::from_millis(self.wait_max),
@@ -149,15 +145,14 @@ impl Primary {
             ..Policy::default()
         };
         let follows = self.common.follows();
-        ensure!(
-            !(follows && self.on_peer_loss == Some(Loss::Pass)),
-            "--on-peer-loss pass with --qmp: the secondary may have taken over; give hold or close"
-        );
-        ensure!(
-            !(self.deadman == Some(Overdue::Open) && self.common.may_be_followed()),
+        fit(!(follows && self.on_peer_loss == Some(Loss::Pass)), || {
+            "--on-peer-loss pass with --qmp: the secondary may have taken over; give hold or close".to_owned()
+        })?;
+        fit(!(self.deadman == Some(Overdue::Open) && self.common.may_be_followed()), || {
             "--deadman open with --judge or --allow-unfenced: the secondary may take over, and what has left uncompared it \
              does not have; give closed"
-        );
+                .to_owned()
+        })?;
         let default = if follows { Loss::Hold } else { Loss::Pass };
         let on_loss = match self.on_peer_loss.unwrap_or(default) {
             Loss::Pass => OnPeerLoss::Pass,
@@ -167,7 +162,7 @@ impl Primary {
         let release_on_exit = self.on_exit == Exit::Release;
         let primary = PrimaryOptions { policy, on_loss, release_on_exit, checkpoints: self.checkpoint };
         let before = self.block_child.into_iter().flat_map(BlockChild::calls).collect();
-        let mut options = self.common.options(Some(primary), before).map_err(anyhow::Error::msg)?;
+        let mut options = self.common.options(Some(primary), before).map_err(Misuse)?;
         let limit = Duration::from_millis(self.deadman_limit);
         options.datapath.overdue = self.deadman.map(|policy| AgentLimit { limit, policy });
         run(options)?;

@@ -2,11 +2,12 @@
 
 mod watch;
 
+use crate::cli::fit;
 use crate::cli::watchdog::Exec;
 use crate::link::endpoint::{Endpoint, EndpointError};
 use crate::protect::{Disk, Failed, Plan, Progress, Protected, protect};
 use crate::qmp::ColoMode;
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use clap::{Args, value_parser};
 use serde_json::json;
 use std::process::ExitCode;
@@ -110,17 +111,16 @@ pub struct Protect {
 impl Protect {
     /// Runs until both are in COLO, or it has failed and everything is taken back.
     pub fn run(self) -> Result<ExitCode> {
-        ensure!(
-            self.primary != self.secondary,
-            "--primary and --secondary are the same monitor, {}",
-            self.primary
-        );
-        ensure!(
-            self.back_uri.is_none() || self.disk.len() == self.back_disk.len(),
-            "{} disks are given by --disk and {} by --back-disk: a disk that is replicated one way is the other way, too",
-            self.disk.len(),
-            self.back_disk.len()
-        );
+        fit(self.primary != self.secondary, || {
+            format!("--primary and --secondary are the same monitor, {}", self.primary)
+        })?;
+        let disks = (self.disk.len(), self.back_disk.len());
+        fit(self.back_uri.is_none() || disks.0 == disks.1, || {
+            format!(
+                "{} disks are given by --disk and {} by --back-disk: a disk that is replicated one way is the other way, too",
+                disks.0, disks.1
+            )
+        })?;
         let there = self.plan(&self.uri, &self.disk, self.nbd.as_ref());
         let back = self.back_uri.as_ref().map(|uri| self.plan(uri, &self.back_disk, self.back_nbd.as_ref()));
         let runtime = Builder::new_current_thread().enable_all().build()?;

@@ -1,5 +1,6 @@
 //! `colo secondary`: the agent on the host of the replica.
 
+use super::Misuse;
 use super::common::Common;
 use crate::agent::run::run;
 use crate::qmp::command;
@@ -34,7 +35,7 @@ impl Secondary {
     /// Runs until SIGTERM or SIGINT.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let before = if self.nbd { vec![command::nbd_server_stop().call] } else { Vec::new() };
-        run(self.common.options(None, before).map_err(anyhow::Error::msg)?)?;
+        run(self.common.options(None, before).map_err(Misuse)?)?;
         Ok(ExitCode::SUCCESS)
     }
 }

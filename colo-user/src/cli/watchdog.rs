@@ -21,14 +21,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::USAGE;
 use crate::link::endpoint::Endpoint;
 pub(super) use config::Exec;
 use config::{OnTimeout, Spec};
 use report::Report;
 use shell::Shell;
-
-/// A configuration file that cannot be used, as clap has it for options.
-const USAGE: u8 = 2;
 
 /// Watch a peer by its heartbeat, and tell a monitor when it is lost: QEMU's proposed Advanced Watch Dog, outside QEMU
 ///
