@@ -4,11 +4,15 @@
 //! `pause`, `resume`, `failover` and `test-failover` by an [`Outcome`] once it is there, but after `"timeout_ms"` at the latest
 //! (then its `outcome` is `unfinished`, and the agent goes on); what is not understood by `{"error":TEXT}`. The socket is a file of mode 0600. A lock file beside it, held for the life of the agent, refuses a
 //! second agent on the same interface; files left by one that was killed are replaced.
+//!
+//! Whoever leaves before the agent has read the request is not served: an agent that was frozen does not carry out, when it goes on, what
+//! an operator has given up.
 
 use crate::agent::packet::{Asked, Command, Handle, Outcome, Wanted};
 use crate::failover::verbs::Verb;
 use crate::judge::JudgeSpec;
 use anyhow::{Context as _, Result, bail};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -20,7 +24,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
-use tracing::warn;
+use tracing::{info, warn};
 
 /// Where control sockets are unless told otherwise.
 pub const DIRECTORY: &str = "/run/colo";
@@ -161,6 +165,10 @@ async fn converse(stream: UnixStream, agent: Handle, judge: Arc<Option<JudgeSpec
             Ok(0) | Err(_) => return,
             Ok(_) => {}
         }
+        if has_left(reader.get_ref().as_ref()) {
+            info!("whoever asked over the control socket has left: nothing is done");
+            return;
+        }
         let complete = line.ends_with('\n');
         let mut answer = answer(&line, &agent, judge.as_ref().as_ref()).await.to_string();
         answer.push('\n');
@@ -169,6 +177,13 @@ async fn converse(stream: UnixStream, agent: Handle, judge: Arc<Option<JudgeSpec
             return;
         }
     }
+}
+
+/// Whether the other end was closed, both ways: who only has no more to ask waits for the answer.
+fn has_left(stream: &UnixStream) -> bool {
+    let mut ends = [PollFd::new(stream, PollFlags::empty())];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut ends, Some(&at_once)).is_ok() && ends[0].revents().contains(PollFlags::HUP)
 }
 
 async fn answer(line: &str, agent: &Handle, judge: Option<&JudgeSpec>) -> Value {
@@ -232,7 +247,12 @@ pub fn ask(path: &Path, request: &Value, limit: Duration) -> Result<Value> {
     (&stream).write_all(format!("{request}\n").as_bytes())?;
     stream.shutdown(std::net::Shutdown::Write)?;
     let mut answer = String::new();
-    (&stream).read_to_string(&mut answer).with_context(|| format!("no answer on {}", path.display()))?;
+    (&stream).read_to_string(&mut answer).with_context(|| {
+        let (path, limit) = (path.display(), limit + ANSWER_LIMIT);
+        format!(
+            "no answer on {path} within {limit:?}: the agent is stopped or starved; see `colo status` before the next order"
+        )
+    })?;
     let answer: Value = serde_json::from_str(&answer).context("the answer is not JSON")?;
     if let Some(error) = answer["error"].as_str() {
         bail!("{error}");

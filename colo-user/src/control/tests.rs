@@ -109,3 +109,27 @@ async fn requests_are_answered_line_by_line_and_bad_ones_by_an_error() {
     });
     assert!(flood.await.unwrap().contains("packet thread has ended"));
 }
+
+#[tokio::test]
+async fn an_order_is_not_carried_out_once_its_sender_has_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tap0.sock");
+    let (handle, port) = channel().unwrap();
+    let socket = ControlSocket::open(&path).unwrap();
+    let order = |text: &[u8]| {
+        let stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        (&stream).write_all(text).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        stream
+    };
+    // The agent is not run, and its operator gives up; another one waits, and has no more to ask.
+    drop(order(b"{\"command\":\"demote\"}\n"));
+    let _waits = order(b"{\"command\":\"promote\"}\n");
+    tokio::spawn(socket.serve(handle, None));
+    let next = tokio::task::spawn_blocking(move || {
+        let first = port.recv_within(Duration::from_secs(20));
+        (format!("{first:?}"), port.recv_within(Duration::from_millis(200)).is_none())
+    });
+    let (first, alone) = next.await.unwrap();
+    assert!(first.contains("Promote") && alone, "{first}");
+}
