@@ -67,9 +67,11 @@ enum Task {
     },
     /// Repeat what the tests do once: `cargo xtask soak failover --runs 3`, `cargo xtask soak short` (root)
     ///
+    /// `cargo xtask soak takeover` measures how long clients wait when the primary's host is killed.
     /// `cargo xtask soak sim` runs schedules of what goes wrong on two simulated hosts, without root.
     Soak {
-        /// `failover [--runs N] [--only CASE] [--seed S]`, `short [--connections N]` or
+        /// `failover [--runs N] [--only CASE] [--seed S]`, `takeover [--runs N] [--only SETTING] [--seed S] [--json]`,
+        /// `short [--connections N]` or
         /// `sim [--schedules N] [--seed S] [--broken WHAT] [--trace] [--json]`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,

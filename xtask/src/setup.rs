@@ -26,6 +26,8 @@ pub enum Purpose {
     Lab,
     /// The above, and VMs, and the peer that tests and benchmark compare with.
     Compare,
+    /// The above, and the judge of a pair.
+    Judge,
     /// The above, and what only tests need: all there is.
     Test,
 }

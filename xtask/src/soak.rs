@@ -1,5 +1,5 @@
-//! `cargo xtask soak`: what takes too long for the tests: every way of losing one side of a pair, many times; schedules of
-//! what goes wrong between two simulated hosts, many thousands.
+//! `cargo xtask soak`: what takes too long for the tests: every way of losing one side of a pair, many times; the time that a
+//! takeover takes, by judge; schedules of what goes wrong between two simulated hosts, many thousands.
 
 use anyhow::Result;
 
@@ -10,7 +10,11 @@ use crate::{build, build::program};
 /// Sets up, builds, and becomes `colo-lab soak`; arguments are passed on.
 pub fn run(args: &[String]) -> Result<()> {
     let simulated = args.first().is_some_and(|what| what == "sim");
-    setup::ensure(if simulated { Purpose::Build } else { Purpose::Compare })?;
+    setup::ensure(match args.first().map(String::as_str) {
+        Some("sim") => Purpose::Build,
+        Some("takeover") => Purpose::Judge,
+        _ => Purpose::Compare,
+    })?;
     build::build(true)?;
     let mut lab = vec!["soak".to_owned()];
     lab.extend_from_slice(args);

@@ -71,6 +71,22 @@ enum Soak {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Kill the primary's host under all traffic at once, and measure how long a client waits for the secondary's first answer, beside
+    /// the time that is set to find out
+    Takeover {
+        /// Runs of each setting
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
+        runs: u64,
+        /// Only this setting, as in `lock` or `etcd-3-short`
+        #[arg(long, value_name = "SETTING")]
+        only: Option<String>,
+        /// The first run's seed; each further run has the next
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Print one JSON object in place of the table; what each run came to goes to standard error
+        #[arg(long)]
+        json: bool,
+    },
     /// Open short HTTP connections on guests that agree, and count the checkpoints that they cost
     Short {
         /// How many
@@ -134,6 +150,9 @@ fn main() -> Result<ExitCode> {
             match what {
                 Soak::Failover { runs, only, seed } => {
                     pair::soak::failover(&programs, runs, only.as_deref(), seed)
+                }
+                Soak::Takeover { runs, only, seed, json } => {
+                    pair::soak::takeover(&programs, runs, only.as_deref(), seed, json)
                 }
                 Soak::Short { connections } => pair::soak::short(&programs, connections),
                 Soak::Sim { schedules, seed, broken, trace, json } => {

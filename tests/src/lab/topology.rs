@@ -29,6 +29,8 @@ use crate::netns::Netns;
 pub const GUEST: &str = "guest0";
 /// The host's interface toward the client: `--uplink`.
 pub const UPLINK: &str = "uplink0";
+/// Both hosts' end of the link between the agents.
+pub const LINK: &str = "link0";
 /// The client's end of the primary host's uplink: where a capture sees what left.
 pub const CAPTURE: &str = "up-primary";
 /// The client's end of the secondary host's uplink: nothing comes from there until a takeover.
@@ -107,9 +109,9 @@ impl Topology {
         client.run("ip link set br0 up")?;
         client.run("ip addr add 192.0.2.1/24 dev br0")?;
         client.run("ip addr add 2001:db8::1/64 dev br0 nodad")?;
-        primary.netns.veth("link0", &secondary.netns, "link0")?;
-        primary.netns.run(&format!("ip addr add {LINK_PRIMARY}/24 dev link0"))?;
-        secondary.netns.run(&format!("ip addr add {LINK_SECONDARY}/24 dev link0"))?;
+        primary.netns.veth(LINK, &secondary.netns, LINK)?;
+        primary.netns.run(&format!("ip addr add {LINK_PRIMARY}/24 dev {LINK}"))?;
+        secondary.netns.run(&format!("ip addr add {LINK_SECONDARY}/24 dev {LINK}"))?;
         Ok(Self { client, primary, secondary })
     }
 

@@ -21,7 +21,7 @@ mod stories;
 
 pub use leased::{Cut, LEASE, cut_off};
 pub use outcome::{Outcome, judge};
-pub use play::run;
+pub use play::{run, run_as};
 pub use stories::{before_protection, promoted_agent, protected_again};
 
 /// What is lost.

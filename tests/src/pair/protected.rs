@@ -4,6 +4,7 @@
 //! them is heard changes with each takeover.
 
 use std::{
+    fs,
     path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -12,6 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use colo_user::qmp::{Client, EventKind, command};
+use rustix::process::Signal;
 use tokio::runtime::{Builder, Runtime};
 
 use super::{
@@ -22,17 +24,18 @@ use super::{
     vm::{Accel, Extras, Vm},
     watch::Side,
 };
-use crate::etcd::Cluster;
+use crate::etcd::{Cluster, WIRE};
 use crate::lab::{
     agents::{Role, Status},
     child::{Programs, Tethered},
-    topology::{GUEST, Host, LINK_PRIMARY, LINK_SECONDARY, UPLINK},
+    topology::{GUEST, Host, LINK, LINK_PRIMARY, LINK_SECONDARY, UPLINK},
 };
 
 /// TCP port of the link between the agents.
 const LINK_PORT: u16 = 9000;
-/// Members of etcd, of which one may be lost.
-const MEMBERS: usize = 3;
+/// The wire for heartbeats alone: its interface on both hosts, and their addresses on it.
+pub const BEATS: &str = "beat0";
+const BEATS_PORT: u16 = 9701;
 /// Lines of each log that a failure shows.
 const LOG_SHOWN: usize = 60;
 /// What a primary says whose secondary is there and whose QEMU has no other yet.
@@ -53,14 +56,34 @@ pub struct Options {
     pub disk: bool,
     /// The channel between the VMs can be made to stand still.
     pub stallable: bool,
-    /// The judge is etcd, three members, with a lease of so many seconds; else a directory.
-    pub lease: Option<u64>,
     /// Another judge, as `--judge` has it.
     pub judge: Option<String>,
+    /// The judge is etcd; else a directory.
+    pub etcd: Option<Etcd>,
+    /// The hosts have a second wire, for heartbeats.
+    pub heartbeat: Option<Beats>,
     /// Arguments for both agents.
     pub both: Vec<String>,
     /// For the primary's.
     pub primary: Vec<String>,
+}
+
+/// An etcd of the pair's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Etcd {
+    /// How many members; of three one may be lost.
+    pub members: usize,
+    /// The lease, in seconds.
+    pub ttl: u64,
+}
+
+/// How often the agents beat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beats {
+    /// Milliseconds between two of them.
+    pub interval: u64,
+    /// How many may be missed.
+    pub multiplier: u64,
 }
 
 impl Default for Options {
@@ -71,8 +94,9 @@ impl Default for Options {
             delay: Duration::from_secs(3600),
             disk: false,
             stallable: false,
-            lease: None,
             judge: None,
+            etcd: None,
+            heartbeat: None,
             both: Vec::new(),
             primary: ["--wait-min", "2000", "--wait-max", "4000"].map(str::to_owned).to_vec(),
         }
@@ -130,6 +154,14 @@ impl Side {
             Self::Second => LINK_SECONDARY,
         }
     }
+
+    /// Its address on the wire for heartbeats.
+    fn beats(self) -> &'static str {
+        match self {
+            Self::First => "10.98.0.1",
+            Self::Second => "10.98.0.2",
+        }
+    }
 }
 
 impl Protected {
@@ -147,7 +179,10 @@ impl Protected {
         let Options { disk, stallable, .. } = options;
         let setup = Setup { primary: extras.clone(), secondary: extras, disk, stallable, ..Setup::default() };
         let pair = Pair::boot_as(programs, &cache(&programs.lab), &setup)?;
-        let cluster = options.lease.map(|_| judges(programs, &pair)).transpose()?;
+        let cluster = options.etcd.map(|etcd| judges(programs, &pair, etcd.members)).transpose()?;
+        if options.heartbeat.is_some() {
+            wire_beats(&pair)?;
+        }
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let journal = Journal::default();
         let agents = [
@@ -248,6 +283,23 @@ impl Protected {
     /// A host.
     pub fn host(&self, side: Side) -> &Host {
         host(&self.pair, side)
+    }
+
+    /// The host is no more: at one moment nothing on it runs any more, its wires are cut, so that nobody hears what its kernel
+    /// says of the end, and all is killed.
+    pub fn lose_host(&mut self, side: Side) -> Result<()> {
+        // To cut takes a while.
+        self.vm(side).process().signal(Signal::STOP)?;
+        self.agent(side).signal(Signal::STOP)?;
+        let wires = [UPLINK, LINK].into_iter();
+        let wires =
+            wires.chain(self.cluster.as_ref().map(|_| WIRE)).chain(self.options.heartbeat.map(|_| BEATS));
+        let cut = self.pair.path("cut");
+        fs::write(&cut, wires.map(|wire| format!("link set {wire} down\n")).collect::<String>())?;
+        self.host(side).netns.run(&format!("ip -batch {}", cut.display()))?;
+        self.agent(side).kill();
+        self.vm(side).process().kill();
+        Ok(())
     }
 
     fn monitor(&self, side: Side) -> Result<&Client> {
@@ -356,8 +408,8 @@ impl Agent {
         let monitor = vm(pair, side).agent_monitor().to_string();
         let ends = [role.name(), "--guest", GUEST, "--uplink", UPLINK];
         let sockets = ["--peer", &peer, "--control", &shown, "--qmp", &monitor];
-        let judge = match (cluster, options.lease) {
-            (Some(cluster), Some(ttl)) => format!("etcd:{};ttl={ttl}", cluster.endpoints()),
+        let judge = match (cluster, options.etcd) {
+            (Some(cluster), Some(Etcd { ttl, .. })) => format!("etcd:{};ttl={ttl}", cluster.endpoints()),
             // The directory is one that both hosts have.
             _ => options.judge.clone().unwrap_or_else(|| format!("lock:{}", pair.path("").display())),
         };
@@ -373,6 +425,19 @@ impl Agent {
             };
             arguments.extend(words.iter().map(|word| (*word).to_owned()));
         }
+        if let Some(Beats { interval, multiplier }) = options.heartbeat {
+            let link = format!("udp:{}:{BEATS_PORT}@{}:{BEATS_PORT}", side.other().beats(), side.beats());
+            let (interval, multiplier) = (interval.to_string(), multiplier.to_string());
+            let words = [
+                "--heartbeat",
+                &link,
+                "--heartbeat-interval",
+                &interval,
+                "--heartbeat-multiplier",
+                &multiplier,
+            ];
+            arguments.extend(words.map(str::to_owned));
+        }
         arguments.extend_from_slice(&options.both);
         if role == Role::Primary {
             arguments.extend_from_slice(&options.primary);
@@ -385,11 +450,20 @@ impl Agent {
 }
 
 /// A cluster that both hosts have a wire to.
-fn judges(programs: &Programs, pair: &Pair) -> Result<Cluster> {
-    let mut cluster = Cluster::start(programs, MEMBERS)?;
+fn judges(programs: &Programs, pair: &Pair, members: usize) -> Result<Cluster> {
+    let mut cluster = Cluster::start(programs, members)?;
     cluster.join(&pair.topology.primary.netns)?;
     cluster.join(&pair.topology.secondary.netns)?;
     Ok(cluster)
+}
+
+/// A second wire between the hosts.
+fn wire_beats(pair: &Pair) -> Result<()> {
+    host(pair, Side::First).netns.veth(BEATS, &host(pair, Side::Second).netns, BEATS)?;
+    for side in [Side::First, Side::Second] {
+        host(pair, side).netns.run(&format!("ip addr add {}/24 dev {BEATS}", side.beats()))?;
+    }
+    Ok(())
 }
 
 fn standing(status: &Status) -> &str {

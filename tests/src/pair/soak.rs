@@ -1,4 +1,5 @@
-//! `colo-lab soak`: the cases of [`super::failover`] again and again, and many short connections on guests that agree.
+//! `colo-lab soak`: the cases of [`super::failover`] again and again, [`takeover`] in every setting, and many short connections on
+//! guests that agree.
 
 use std::{
     process::ExitCode,
@@ -19,6 +20,10 @@ use crate::lab::{
     stop::{self, STOP},
     topology::SERVER_V4,
 };
+
+mod takeover;
+
+pub use takeover::takeover;
 
 /// Runs each case `runs` times with seeds from `seed` on, and prints a table. What fails is said, and the next run begins.
 pub fn failover(programs: &Programs, runs: u64, only: Option<&str>, seed: u64) -> Result<ExitCode> {
@@ -56,6 +61,13 @@ pub fn failover(programs: &Programs, runs: u64, only: Option<&str>, seed: u64) -
     })
 }
 
+/// Of two in the middle the longer one.
+fn median_and_worst(times: &[Duration]) -> [Option<Duration>; 2] {
+    let mut times = times.to_vec();
+    times.sort_unstable();
+    [times.get(times.len() / 2).copied(), times.last().copied()]
+}
+
 fn millis(time: Option<Duration>) -> String {
     time.map_or_else(|| "-".to_owned(), |time| format!("{:.0}", time.as_secs_f64() * 1e3))
 }
@@ -64,8 +76,9 @@ fn millis(time: Option<Duration>) -> String {
 fn line(name: &str, seed: u64, outcome: &Outcome, took: Duration) -> String {
     let well = if outcome.wrong.is_empty() { "ok" } else { "FAILED" };
     let mut text = format!(
-        "{name} seed {seed}: {well}, first answer after {} ms, all went on after {} ms, {} bytes lost, {} segments taken back \
+        "{name} seed {seed}: {well}, other side heard after {} ms, first answer after {} ms, all went on after {} ms, {} bytes lost, {} segments taken back \
          ({:.0} s)",
+        millis(outcome.spoke),
         millis(outcome.answered),
         millis(outcome.went_on),
         outcome.lost,
@@ -121,12 +134,8 @@ fn table(rows: &[Row]) -> String {
     let head = ["case", "runs", "ok", "answer ms", "worst", "gap ms", "worst", "bytes lost", "taken back"];
     let mut text = row(head.map(str::to_owned));
     for Row { name, runs, failed, answered, gaps, lost, taken_back } in rows {
-        let sorted = |times: &[Duration]| {
-            let mut times = times.to_vec();
-            times.sort_unstable();
-            [times.get(times.len() / 2).copied(), times.last().copied()].map(millis)
-        };
-        let ([answer, worst_answer], [gap, worst_gap]) = (sorted(answered), sorted(gaps));
+        let [answer, worst_answer] = median_and_worst(answered).map(millis);
+        let [gap, worst_gap] = median_and_worst(gaps).map(millis);
         let (ok, runs) = ((runs - failed.len()).to_string(), runs.to_string());
         let (lost, back) = (lost.to_string(), taken_back.to_string());
         text += &row([name.clone(), runs, ok, answer, worst_answer, gap, worst_gap, lost, back]);
@@ -215,7 +224,8 @@ mod tests {
         let outcome = Outcome { gaps, wrong, lost: 5, seen: "logs".into(), ..Outcome::default() };
         assert_eq!(
             line("case", 1, &outcome, Duration::from_secs(2)),
-            "case seed 1: FAILED, first answer after - ms, all went on after - ms, 5 bytes lost, 0 segments taken back (2 s)\n  \
+            "case seed 1: FAILED, other side heard after - ms, first answer after - ms, all went on after - ms, 5 bytes lost, \
+             0 segments taken back (2 s)\n  \
              longest gaps, ms: request/response 12, short connections 3\n  broken\nlogs"
         );
     }

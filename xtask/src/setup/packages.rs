@@ -29,6 +29,8 @@ enum Scope {
     Net,
     /// VMs: the pair of the lab, tests and benchmark, and the peer.
     Peer,
+    /// The judge of pairs: tests, and the soak of takeovers.
+    Judge,
     /// Tests alone: what an operator's host has or has not, and need not have for the lab.
     Test,
 }
@@ -55,7 +57,12 @@ const PACKAGES: &[Package] = &[
     ),
     package("llvm-22-dev", None, Scope::DebianToolchain, "bpf-linker links against LLVM 22"),
     package("iproute2", Some("ip"), Scope::Net, "namespaces, veth pairs and taps"),
-    package("etcd-server", Some("etcd"), Scope::Test, "the judge that the tests ask"),
+    package(
+        "etcd-server",
+        Some("etcd"),
+        Scope::Judge,
+        "the judge of the lab's pairs, for the tests and the soak of takeovers",
+    ),
     package(
         "binutils",
         Some("strip"),
@@ -123,7 +130,8 @@ pub fn wanted(purpose: Purpose, toolchain: Toolchain) -> Vec<&'static Package> {
     let needed = |scope| match scope {
         Scope::DebianToolchain => toolchain != Toolchain::Nightly,
         Scope::Net => purpose != Purpose::Build,
-        Scope::Peer => matches!(purpose, Purpose::Compare | Purpose::Test),
+        Scope::Peer => matches!(purpose, Purpose::Compare | Purpose::Judge | Purpose::Test),
+        Scope::Judge => matches!(purpose, Purpose::Judge | Purpose::Test),
         Scope::Test => purpose == Purpose::Test,
     };
     PACKAGES.iter().filter(|package| needed(package.scope)).collect()

@@ -13,21 +13,23 @@ use rustix::process::Signal;
 use super::{
     Outcome,
     outcome::Event,
-    play::{Chance, GOES_ON, LINK, PATIENCE, THAWED},
+    play::{Chance, GOES_ON, PATIENCE, THAWED},
 };
 use crate::{
     etcd::WIRE,
     lab::{
         child::Programs,
-        topology::{CAPTURE_SECONDARY, LINK_SECONDARY, UPLINK},
+        topology::{CAPTURE_SECONDARY, LINK, LINK_SECONDARY},
         traffic::{self, Control},
     },
     pair::{
-        protected::{Options, Protected},
+        protected::{Etcd, Options, Protected},
         watch::{Side, Watch},
     },
 };
 
+/// Of which one may be lost.
+const MEMBERS: usize = 3;
 /// The lease, in seconds.
 pub const LEASE: u64 = 5;
 /// How long a survivor whose lease has ended is listened to.
@@ -51,7 +53,8 @@ pub enum Cut {
 /// Boots a pair with etcd, cuts the primary off, and waits until the other side is the service; then what was cut is joined
 /// again. In the end the survivor's agent stands still until its lease has ended, and goes on.
 pub fn cut_off(programs: &Programs, cut: Cut, seed: u64, stop: &AtomicBool) -> Result<Outcome> {
-    let options = Options { lease: Some(LEASE), ..Options::default() };
+    let etcd = Some(Etcd { members: MEMBERS, ttl: LEASE });
+    let options = Options { etcd, ..Options::default() };
     let mut pair = Protected::start(programs, options, stop)?;
     let watch = Watch::start(&pair.pair.topology.client)?;
     let client = Arc::clone(&pair.pair.topology.client);
@@ -87,11 +90,7 @@ fn happen(pair: &mut Protected, cut: Cut, cuts: bool, member: Option<usize>) -> 
     let drops =
         |to: &str| run(format!("ip route {} blackhole {to}/32", if cuts { "add" } else { "del" })).map(drop);
     match cut {
-        Cut::Host if cuts => {
-            [UPLINK, LINK, WIRE].map(link).into_iter().collect::<Result<Vec<_>>>()?;
-            pair.agent(Side::First).kill();
-            pair.vm(Side::First).process().kill();
-        }
+        Cut::Host if cuts => pair.lose_host(Side::First)?,
         Cut::Host => {}
         Cut::Island => [LINK, WIRE].map(link).into_iter().try_for_each(|done| done.map(drop))?,
         Cut::Mute => {

@@ -8,7 +8,7 @@ use std::{
 use anyhow::Result;
 
 use crate::{
-    lab::traffic::{Control, Kind, Report},
+    lab::traffic::{Control, Kind, Report, Sample},
     pair::{
         protected::Protected,
         watch::{Heard, Side},
@@ -26,10 +26,14 @@ pub struct Outcome {
     pub slowest: String,
     /// The longest of each kind.
     pub gaps: BTreeMap<Kind, Duration>,
+    /// From the first event until the other side spoke, if it did.
+    pub spoke: Option<Duration>,
     /// From the first event until a client had an answer of who goes on.
     pub answered: Option<Duration>,
     /// From the first event until all connections had gone on.
     pub went_on: Option<Duration>,
+    /// Connections that were reset, or ended otherwise before they should.
+    pub broken: u64,
     /// Bytes that were due and did not come right.
     pub lost: u64,
     /// Segments that said otherwise what was said before.
@@ -55,12 +59,17 @@ impl Event {
         self.instant.elapsed()
     }
 
+    /// Until another side's first frame on the client's switch.
+    fn spoke(self, heard: &Heard) -> Option<Duration> {
+        let change = heard.changes.iter().find(|change| change.first > self.instant);
+        change.map(|change| change.first.saturating_duration_since(self.instant))
+    }
+
     /// Until the first answer of who goes on: after a change of side the first of the new side, else the first to a
     /// question that was asked after the event.
     fn answered(self, report: &Report, heard: &Heard) -> Option<Duration> {
-        let change = heard.changes.iter().find(|change| change.first > self.instant);
-        let ends = |sample: &crate::lab::traffic::Sample| sample.at + sample.latency;
-        match change.map(|change| self.at + change.first.saturating_duration_since(self.instant)) {
+        let ends = |sample: &Sample| sample.at + sample.latency;
+        match self.spoke(heard).map(|after| self.at + after) {
             Some(spoke) => report.samples.iter().map(ends).filter(|end| *end > spoke).min(),
             None => report.samples.iter().filter(|sample| sample.at > self.at).map(ends).min(),
         }
@@ -89,8 +98,10 @@ impl Outcome {
             longest: report.longest().length,
             slowest: report.slowest().map(|connection| connection.name.clone()).unwrap_or_default(),
             gaps,
+            spoke: done.as_ref().ok().and_then(|(event, _)| event.spoke(heard)),
             answered: done.as_ref().ok().and_then(|(event, _)| event.answered(report, heard)),
             went_on: done.as_ref().ok().map(|(_, went_on)| *went_on),
+            broken: report.connections.iter().map(|connection| connection.failures).sum(),
             lost: report.lost(),
             taken_back: heard.taken_back,
         }
@@ -130,7 +141,7 @@ pub fn judge<T>(outcome: &Result<T>, report: &Report, heard: &Heard, sides: &[Si
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{lab::traffic::Sample, pair::watch::Change};
+    use crate::pair::watch::Change;
 
     #[test]
     fn a_judgement_names_all_that_is_wrong() {

@@ -16,7 +16,7 @@ use crate::{
         agents::Role,
         child::Programs,
         content,
-        topology::UPLINK,
+        topology::LINK,
         traffic::{self, Control},
     },
     pair::{
@@ -33,17 +33,31 @@ pub(super) const GOES_ON: u64 = 3;
 pub(super) const THAWED: Duration = Duration::from_secs(2);
 /// Between an operator's word to the secondary and the checkpoint at which the primary notices.
 const UNNOTICED: Duration = Duration::from_millis(200);
-/// The host's end of the link between the agents.
-pub(super) const LINK: &str = "link0";
 
 /// Boots a pair, protects it, and runs one case. An error is one of the set-up; what the case showed is in the outcome.
 pub fn run(programs: &Programs, case: Case, seed: u64, stop: &AtomicBool) -> Result<Outcome> {
-    let options = Options { stallable: case.event == Event::Channel, ..Options::default() };
+    run_as(programs, case, Options::default(), seed, stop)
+}
+
+/// As [`run`], with a pair that is protected so.
+pub fn run_as(
+    programs: &Programs,
+    case: Case,
+    options: Options,
+    seed: u64,
+    stop: &AtomicBool,
+) -> Result<Outcome> {
+    let options = Options { stallable: case.event == Event::Channel, ..options };
     let mut pair = Protected::start(programs, options, stop)?;
     let watch = Watch::start(&pair.pair.topology.client)?;
     let client = Arc::clone(&pair.pair.topology.client);
     let (done, report) = traffic::run(&client, &traffic::Plan::all(seed), stop, |control| {
         control.wait_steady(PATIENCE).context("before the event")?;
+        let standing = pair.standing(Side::Second)?;
+        ensure!(
+            standing == "protected",
+            "before the event the secondary is {standing}: the pair was given up"
+        );
         meet(&mut pair, control, case, Chance(seed))?;
         let (before, event) = (control.progress(), outcome::Event::now(control));
         happen(&mut pair, case.event)?;
@@ -83,12 +97,7 @@ fn meet(pair: &mut Protected, control: &Control<'_>, case: Case, chance: Chance)
 fn happen(pair: &mut Protected, event: Event) -> Result<()> {
     match event {
         Event::PrimaryVm => pair.vm(Side::First).process().kill(),
-        Event::PrimaryHost => {
-            pair.host(Side::First).netns.run(&format!("ip link set {UPLINK} down"))?;
-            pair.host(Side::First).netns.run(&format!("ip link set {LINK} down"))?;
-            pair.agent(Side::First).kill();
-            pair.vm(Side::First).process().kill();
-        }
+        Event::PrimaryHost => pair.lose_host(Side::First)?,
         Event::PrimaryFrozen => pair.vm(Side::First).process().signal(Signal::STOP)?,
         Event::PrimaryAgent => pair.agent(Side::First).kill(),
         Event::PrimaryLeft => pair.leave_colo(Side::First)?,

@@ -11,7 +11,11 @@ fn a_purpose_asks_only_for_what_it_needs() {
     let lab = names(&wanted(Purpose::Lab, Toolchain::Linked));
     assert!(lab.contains(&"iproute2") && !lab.contains(&"qemu-system-x86"));
     let pair = names(&wanted(Purpose::Compare, Toolchain::Linked));
-    assert!(pair.contains(&"qemu-system-x86") && !pair.contains(&"pacemaker"));
+    assert!(pair.contains(&"qemu-system-x86") && !pair.contains(&"etcd-server"));
+    let judge = names(&wanted(Purpose::Judge, Toolchain::Linked));
+    assert!(
+        judge.contains(&"qemu-system-x86") && judge.contains(&"etcd-server") && !judge.contains(&"pacemaker")
+    );
     assert_eq!(wanted(Purpose::Test, Toolchain::Linked).len(), PACKAGES.len());
 }
 
