@@ -116,7 +116,7 @@ impl Side {
                     ensure!(over <= now, "the other's lease ends {:?} later", over.saturating_since(now));
                     return self.token();
                 }
-                Answer::None(_) => ensure!(Instant::now() < end, "no yes: {answer:?}"),
+                Answer::None(_) | Answer::NotYet(_) => ensure!(Instant::now() < end, "no yes: {answer:?}"),
                 answer => bail!("{answer:?}"),
             }
             sleep(Duration::from_millis(50));
@@ -158,7 +158,7 @@ fn a_role_is_followed_after_its_lease_and_a_term_has_one_winner() -> Result<()> 
     while Instant::now() < end {
         ensure!(first.is_heard() && stranger.is_heard());
         let answer = second.claim(7)?;
-        ensure!(matches!(&answer, Answer::None(why) if why.contains("has not ended")), "{answer:?}");
+        ensure!(matches!(&answer, Answer::NotYet(why) if why.contains("has not ended")), "{answer:?}");
         sleep(Duration::from_millis(100));
     }
     // Its agent is gone; XDP has the end of its lease.
@@ -261,7 +261,7 @@ fn over_tls_a_role_is_held_and_followed_and_certificates_are_replaced_meanwhile(
     // It is given the right one while it runs.
     authority.issue("second", "second.example")?;
     let answer = second.claim(7)?;
-    ensure!(matches!(&answer, Answer::None(why) if why.contains("has not ended")), "{answer:?}");
+    ensure!(matches!(&answer, Answer::NotYet(why) if why.contains("has not ended")), "{answer:?}");
     let known = Arc::clone(&held.first.known);
     drop(held.first);
     let followed = second.follows(7, &known)?;

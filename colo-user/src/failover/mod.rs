@@ -69,6 +69,8 @@ use takeover::Step;
 
 /// A judge that has given no answer is asked again after this time.
 pub const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// A judge that waits for the end of the other side's lease is asked again after this time: each client waits as long.
+pub const ASK_SOON: Duration = Duration::from_millis(100);
 /// A link that broke may come back in this time before the primary asks the judge.
 pub const GRACE: Duration = Duration::from_secs(1);
 
@@ -172,6 +174,8 @@ pub enum Why {
     NoJudge,
     /// The judge gives no answer.
     JudgeSilent,
+    /// The judge waits for the end of the other side's lease.
+    OtherLease,
     /// The judge says that the other side goes on.
     JudgeSaidNo,
     /// The judge said yes to this side.
@@ -198,7 +202,7 @@ pub enum Why {
 
 impl Why {
     /// All of them.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::Unknown,
         Self::Fresh,
         Self::InSync,
@@ -219,6 +223,7 @@ impl Why {
         Self::TermUnknown,
         Self::NoJudge,
         Self::JudgeSilent,
+        Self::OtherLease,
         Self::JudgeSaidNo,
         Self::JudgeSaidYes,
         Self::NotFenced,
@@ -256,6 +261,7 @@ impl Why {
             Self::TermUnknown => "term unknown",
             Self::NoJudge => "no judge",
             Self::JudgeSilent => "judge silent",
+            Self::OtherLease => "other side's lease",
             Self::JudgeSaidNo => "judge said no",
             Self::JudgeSaidYes => "judge said yes",
             Self::NotFenced => "other side not fenced",

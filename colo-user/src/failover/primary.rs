@@ -4,7 +4,9 @@ mod verbs;
 
 use super::elsewhere::{CARRIER_GRACE, Elsewhere};
 use super::takeover::{Step, Takeover};
-use super::{ASK_AGAIN, Config, GRACE, Loss, Memory, Order, Parting, Past, Question, Standing, Trouble, Why};
+use super::{
+    ASK_AGAIN, ASK_SOON, Config, GRACE, Loss, Memory, Order, Parting, Past, Question, Standing, Trouble, Why,
+};
 use crate::judge::etcd::keeper::Tenure;
 use crate::judge::{Answer, Claimant};
 use crate::mono::Mono;
@@ -376,15 +378,21 @@ impl Primary {
                     self.take_over(now, out);
                 }
             },
-            Answer::No(_) | Answer::None(_) | Answer::NotFenced(_) if self.forced => self.take_over(now, out),
+            Answer::No(_) | Answer::None(_) | Answer::NotYet(_) | Answer::NotFenced(_) if self.forced => {
+                self.take_over(now, out);
+            }
             // The other side goes on, in this term or in the next.
             Answer::No(_) => self.close(Why::JudgeSaidNo, out),
-            Answer::None(_) => {
+            Answer::None(_) | Answer::NotYet(_) => {
                 if self.pausing {
                     self.not_paused(out);
                 }
-                self.why = Why::JudgeSilent;
-                self.state = State::Asking(Question { again: Some(now + ASK_AGAIN) });
+                let (why, again) = match answer {
+                    Answer::NotYet(_) => (Why::OtherLease, ASK_SOON),
+                    _ => (Why::JudgeSilent, ASK_AGAIN),
+                };
+                self.why = why;
+                self.state = State::Asking(Question { again: Some(now + again) });
             }
             Answer::NotFenced(_) => {
                 self.why = Why::NotFenced;

@@ -4,7 +4,9 @@ mod verbs;
 
 use super::elsewhere::{Elsewhere, precedence};
 use super::takeover::{Step, Takeover};
-use super::{ASK_AGAIN, Config, Loss, Memory, Order, Parting, Past, Question, Standing, Trouble, Why};
+use super::{
+    ASK_AGAIN, ASK_SOON, Config, Loss, Memory, Order, Parting, Past, Question, Standing, Trouble, Why,
+};
 use crate::judge::etcd::keeper::Tenure;
 use crate::judge::{Answer, Claimant};
 use crate::mono::Mono;
@@ -287,7 +289,9 @@ impl Secondary {
                 self.forced = false;
                 self.begin_takeover(now, out);
             }
-            Answer::No(_) | Answer::None(_) | Answer::NotFenced(_) if self.forced && self.may_serve() => {
+            Answer::No(_) | Answer::None(_) | Answer::NotYet(_) | Answer::NotFenced(_)
+                if self.forced && self.may_serve() =>
+            {
                 self.begin_takeover(now, out);
             }
             Answer::No(_) => {
@@ -296,6 +300,10 @@ impl Secondary {
             Answer::None(_) => {
                 self.why = Why::JudgeSilent;
                 self.state = State::Asking(Question { again: Some(now + ASK_AGAIN) });
+            }
+            Answer::NotYet(_) => {
+                self.why = Why::OtherLease;
+                self.state = State::Asking(Question { again: Some(now + ASK_SOON) });
             }
             Answer::NotFenced(_) => {
                 self.why = Why::NotFenced;

@@ -12,7 +12,7 @@
 //! After a yes the other side may have to be shut off before it counts ([`fence`]).
 //!
 //! An answer is final: a yes is a yes again for whoever got it, a no never becomes a yes. [`Answer::None`] is no answer:
-//! the asker goes on holding and asks again.
+//! the asker goes on holding and asks again. [`Answer::NotYet`] is one that will not last: the other side's lease is not over.
 //!
 //! [`Judge::start`] runs on the control plane (tokio), and asks one thing at a time. A claim that replaces one of another
 //! term cancels it: that answer is dropped, and may have been yes. A term that was asked for is therefore never used
@@ -123,6 +123,8 @@ pub enum Answer {
     No(String),
     /// No answer, and why.
     None(String),
+    /// None before something else has ended, and what: to be asked again soon.
+    NotYet(String),
     /// Yes, and the other side could not be shut off, or nobody knows.
     NotFenced(String),
 }

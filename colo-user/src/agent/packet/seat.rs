@@ -7,7 +7,7 @@ use crate::datapath::LeaseEnd;
 use crate::failover::verbs::{Commanded, Context, Ended, Refusal, Reply, Verb};
 use crate::failover::{Config, Memory, Order, Primary, Secondary, Standing, Why};
 use crate::judge::etcd::keeper::{Me, Tenure, Want};
-use crate::judge::{Claim, Claimant, Judge, JudgeSpec, Pair};
+use crate::judge::{Answer, Claim, Claimant, Judge, JudgeSpec, Pair};
 use crate::link::frame::Role;
 use crate::mono::{Boot, Mono};
 use std::fs::{self, File};
@@ -125,8 +125,22 @@ impl<M: Commanded> Seat<M> {
 
     pub fn ask(&self, term: u64, claimant: Claimant, fence: bool) {
         let Some(judge) = &self.right.judge else { return };
-        info!("asking the judge for term {term:016x} as {claimant}");
+        if !self.waits() {
+            info!("asking the judge for term {term:016x} as {claimant}");
+        }
         judge.ask(Claim { pair: self.right.pair.clone(), term, role: self.role, claimant, fence });
+    }
+
+    /// The judge has answered; what it says again and again while it waits is logged once.
+    pub fn judged(&self, term: u64, answer: &Answer) {
+        if !(self.waits() && matches!(answer, Answer::NotYet(_))) {
+            info!("the judge answers for term {term:016x}: {answer:?}");
+        }
+    }
+
+    /// Whether the judge waits for the end of a lease, and is asked often.
+    fn waits(&self) -> bool {
+        self.told.1 == Why::OtherLease
     }
 
     /// Keeps it before anything else is done.

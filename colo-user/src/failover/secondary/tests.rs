@@ -128,6 +128,23 @@ fn the_disk_of_the_secondary_is_given_free_first() {
 }
 
 #[test]
+fn a_judge_that_waits_for_a_lease_is_asked_again_soon() {
+    let mut rig = Rig::protected(config());
+    rig.machine.lost(Loss::Bye(Parting::Closed), at(10_000), &mut rig.out);
+    rig.asks(1);
+    for now in [10_000, 10_100, 10_200] {
+        rig.machine.answer(at(now), 1, &Answer::NotYet("its lease".into()), &mut rig.out);
+        assert_eq!(rig.standing(), (Standing::Asking, Why::OtherLease));
+        rig.tick(now + 99);
+        assert!(rig.orders().is_empty());
+        rig.tick(now + 100);
+        rig.asks(1);
+    }
+    rig.machine.answer(at(10_301), 1, &Answer::Yes, &mut rig.out);
+    assert_eq!(rig.standing(), (Standing::TakingOver, Why::JudgeSaidYes));
+}
+
+#[test]
 fn no_means_closed_and_no_answer_means_closed_and_asking_again() {
     let mut rig = Rig::protected(config());
     rig.machine.lost(Loss::Bye(Parting::Closed), at(10_000), &mut rig.out);

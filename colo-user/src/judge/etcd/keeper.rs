@@ -385,7 +385,7 @@ impl Keeper {
             let other = other.claimant;
             self.next = now + HELD_AGAIN;
             return self
-                .answer(Answer::None(format!("{other} holds the role, and its lease has not ended")), out);
+                .answer(Answer::NotYet(format!("{other} holds the role, and its lease has not ended")), out);
         }
         if bound {
             // The reply to the transaction was lost, or only the claim is to be made.

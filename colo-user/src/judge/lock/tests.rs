@@ -17,7 +17,7 @@ fn yes(directory: &Path, term: u64, who: u8) -> bool {
             );
             false
         }
-        Answer::None(why) | Answer::NotFenced(why) => panic!("no answer: {why}"),
+        Answer::None(why) | Answer::NotYet(why) | Answer::NotFenced(why) => panic!("no answer: {why}"),
     }
 }
 

@@ -68,7 +68,7 @@ impl SecondaryThread {
     /// The judge has answered.
     pub(super) fn judged(&mut self, now: Mono, term: u64, answer: &Answer) -> io::Result<()> {
         let Some(seat) = &mut self.seat else { return Ok(()) };
-        info!("the judge answers for term {term:016x}: {answer:?}");
+        seat.judged(term, answer);
         seat.machine.answer(now, term, answer, &mut seat.orders);
         self.obey(now)
     }

@@ -137,7 +137,7 @@ fn a_claim_waits_for_the_lease_of_the_other_and_is_final() {
     rig.exchange(0, 1, granted(7));
     let others = Seen { role: kept(2, 50, 9), epoch: kept(2, 50, 0), claim: None };
     assert_eq!(rig.exchange(1, 2, Reply::Seen(others.clone())), Request::Look { term: Some(3) });
-    assert!(matches!(&rig.put_out()[..], [Outcome::Answer(3, Answer::None(why))] if why.contains("lease")));
+    assert!(matches!(&rig.put_out()[..], [Outcome::Answer(3, Answer::NotYet(why))] if why.contains("lease")));
     rig.keeper.claim(at(1_000), 3, me(1));
     let free = Seen { role: None, ..others };
     rig.exchange(1_000, 1_001, Reply::Seen(free.clone()));
