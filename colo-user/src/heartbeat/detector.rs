@@ -108,7 +108,7 @@ pub struct Report {
     pub own_pauses: u64,
     /// The longest of them, in microseconds.
     pub worst_own_pause_us: u64,
-    /// Beats of an agent that was there before the one that is heard.
+    /// Beats of an agent that was there before the one that is heard, and own ones.
     pub stale: u64,
     /// Beats sent, over all links.
     pub sent: u64,
@@ -200,6 +200,11 @@ impl Detector {
     /// A beat has come over `link`.
     pub fn heard(&mut self, now: Mono, link: usize, beat: &Beat, out: &mut Vec<Event>) {
         if link >= self.links.len() {
+            return;
+        }
+        // A link that leads back to this agent says nothing of the peer.
+        if beat.boot == self.boot {
+            self.stale += 1;
             return;
         }
         if beat.boot != self.peer_boot {

@@ -141,6 +141,14 @@ fn a_guest_in_a_checkpoint_is_no_lost_peer() {
 }
 
 #[test]
+fn an_agent_that_hears_itself_hears_nobody() {
+    let (mut d, mut out) = (detector(at(0), 1), Vec::new());
+    d.heard(at(0), 1, &beat(1, 1), &mut out);
+    assert_eq!((d.verdict().state, d.verdict().condition), (PeerState::Waiting, None));
+    assert_eq!((d.report(at(0)).stale, out.len()), (1, 0));
+}
+
+#[test]
 fn who_did_not_run_accuses_nobody() {
     let (mut d, mut out) = (detector(at(0), 1), Vec::new());
     d.heard(at(0), 1, &beat(7, 1), &mut out);
