@@ -163,6 +163,19 @@ fn a_secondary_whose_disk_has_missed_a_write_is_none_any_more() {
     survives(cut, Side::First);
 }
 
+/// The primary's QEMU hangs on the writes that nobody answers, its monitor too when it is told to leave COLO: its agent yanks the node
+/// of the secondary's disk first.
+#[test]
+fn a_secondarys_host_that_stands_still_hangs_nobody() {
+    let freeze = |pair: &mut Protected, _: &dyn Fn(&Protected)| {
+        pair.agent(Side::Second).signal(Signal::STOP).unwrap();
+        pair.vm(Side::Second).process().signal(Signal::STOP).unwrap();
+        pair.wait_standing(Side::First, "alone", &AtomicBool::new(false)).unwrap();
+        assert!(pair.runs(Side::First).unwrap(), "{}", pair.logs());
+    };
+    survives(freeze, Side::First);
+}
+
 fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }

@@ -76,6 +76,12 @@ impl Follower {
         self.stop.is_some()
     }
 
+    /// Whether the guest stands still and, for all that is known, no operator has stopped it.
+    #[must_use]
+    pub fn in_checkpoint(&self) -> bool {
+        self.stop.is_some_and(|stop| !stop.paused)
+    }
+
     /// A checkpoint is wanted. The one that runs satisfies it: all that was said so far was said before its STOP.
     pub fn want(&mut self) {
         if self.stop.is_none_or(|stop| !stop.copied) {
@@ -297,6 +303,7 @@ impl Follower {
         [
             ("vm_checkpoints", self.checkpoints),
             ("vm_operator_stops", self.operator_stops),
+            ("vm_operator_stopped", u64::from(self.stopped() && !self.in_checkpoint())),
             ("vm_monitor_gaps", self.gaps),
         ]
         .into_iter()

@@ -74,7 +74,7 @@ impl Eye {
 
     /// Whether the guest stands still for a checkpoint.
     pub fn paused(&self) -> bool {
-        self.vm.stopped()
+        self.vm.in_checkpoint()
     }
 
     /// Commands of a takeover that are over.

@@ -107,8 +107,12 @@ fn a_primarys_checkpoint_is_a_stop_that_is_copied() {
 fn a_checkpoint_of_a_guest_that_an_operator_stopped_is_one_too() {
     let mut rig = Rig::primary();
     rig.hear(&[STOP]);
+    assert!(rig.vm.in_checkpoint(), "for all that is known");
     rig.status("paused");
-    assert_eq!(rig.hear(&[PASS, RESUME]), ["copied", "ran"]);
+    assert!(rig.vm.stopped() && !rig.vm.in_checkpoint());
+    assert_eq!(rig.hear(&[PASS]), ["copied"]);
+    assert!(rig.vm.in_checkpoint());
+    assert_eq!(rig.hear(&[RESUME]), ["ran"]);
 }
 
 #[test]
