@@ -8,7 +8,7 @@
 //! | [`eye`], [`vm`], [`colo`] | an agent's eye on its QEMU, a QEMU, and two of them in COLO with their order of events |
 //! | [`guest`], [`client`] | a server of which two replicas differ now and then, and who remembers what it said |
 //! | [`network`], [`switch`], [`judge`] | the link (TCP), the client's switch that knows who spoke, the judge |
-//! | [`operator`] | gives a survivor a new secondary |
+//! | [`operator`] | gives a survivor a new secondary; promotes a side that has lost its translation, if nobody else is left |
 //! | [`fault`], [`world`], [`schedule`] | what goes wrong, the queue of events, one schedule from its seed to its verdict |
 //!
 //! Checked at every step, and at the end:

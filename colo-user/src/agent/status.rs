@@ -36,6 +36,8 @@ pub struct Standing {
     pub reason: &'static str,
     /// The term of the protection, 16 hexadecimal digits.
     pub term: Option<String>,
+    /// What an operator can do, where this side does not go on by itself.
+    pub way_out: Option<&'static str>,
 }
 
 impl Standing {
@@ -43,7 +45,7 @@ impl Standing {
     #[must_use]
     pub fn new(standing: failover::Standing, why: Why, term: Option<u64>) -> Self {
         let term = term.map(|term| format!("{term:016x}"));
-        Self { standing: standing.word(), reason: why.text(), term }
+        Self { standing: standing.word(), reason: why.text(), term, way_out: why.way_out() }
     }
 }
 

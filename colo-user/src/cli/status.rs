@@ -22,7 +22,7 @@ Example:
 
 Exit status 0: protected. 1: not protected, the reason is shown. 2: no agent answers there.
 With --json one object is printed: role, state (protected or not-protected), reason, epoch, peer, attach {guest, uplink},
-hold, held, held_time and pauses {count, p50_us, p99_us, max_us}, counters {NAME: N}, checkpoints {asked, by {KIND: N}}, failover {standing, reason, term}, heartbeat (see the README), lease {state, token, ends_in_ms}, divergences [the last 16, newest last].")]
+hold, held, held_time and pauses {count, p50_us, p99_us, max_us}, counters {NAME: N}, checkpoints {asked, by {KIND: N}}, failover {standing, reason, term, way_out}, heartbeat (see the README), lease {state, token, ends_in_ms}, divergences [the last 16, newest last].")]
 pub struct Status {
     /// The agent's control socket [default: the only one in /run/colo]
     #[arg(long, value_name = "PATH")]
@@ -94,6 +94,9 @@ fn table(status: &Value) -> String {
     let failover = &status["failover"];
     if !failover.is_null() {
         line("stands", format!("{} ({})", text(&failover["standing"]), text(&failover["reason"])));
+        if let Some(way_out) = failover["way_out"].as_str() {
+            line("way out", way_out.to_owned());
+        }
     }
     let lease = &status["lease"];
     if !lease.is_null() {

@@ -190,6 +190,8 @@ pub enum Why {
     WrongRole,
     /// Secondary: its disk may lack what is in the state that it has loaded.
     Unconfirmed,
+    /// Secondary: an agent before this one had asked the judge, and took with it what the guest's connections are spoken by.
+    TranslationLost,
     /// An operator closed this side.
     Demoted,
     /// An operator handed the service to the other side.
@@ -231,6 +233,7 @@ impl Why {
         Self::LeaseTaken,
         Self::WrongRole,
         Self::Unconfirmed,
+        Self::TranslationLost,
         Self::Demoted,
         Self::HandedOver,
         Self::Forced,
@@ -269,10 +272,25 @@ impl Why {
             Self::LeaseTaken => "lease taken",
             Self::WrongRole => "vm in the other role",
             Self::Unconfirmed => "state not confirmed",
+            Self::TranslationLost => "translation lost",
             Self::Demoted => "demoted",
             Self::HandedOver => "handed over",
             Self::Forced => "forced",
             Self::Paused => "paused",
+        }
+    }
+}
+
+impl Why {
+    /// What an operator can do where a side does not go on by itself.
+    #[must_use]
+    pub const fn way_out(self) -> Option<&'static str> {
+        match self {
+            Self::TranslationLost => Some(
+                "the service goes on with every connection once the primary is back and makes a checkpoint; if it is off, \
+                 `colo promote --force` here has the service without the connections of the pair",
+            ),
+            _ => None,
         }
     }
 }

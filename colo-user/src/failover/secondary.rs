@@ -118,22 +118,27 @@ impl Secondary {
         }
     }
 
-    /// The monitor has said where the VM is: at the start, or after the monitor was lost.
-    pub fn placed(&mut self, past: Past, out: &mut Vec<Order>) {
+    /// The monitor has said where the VM is: at the start, or after the monitor was lost. `pinned`: an agent before this one
+    /// was the service, and its translation is in the kernel still.
+    pub fn placed(&mut self, past: Past, pinned: bool, out: &mut Vec<Order>) {
         let State::Closed { done } = &mut self.state else { return };
         let kept = self.kept.take();
         match (past, kept) {
-            // Its translation is in the kernel, or nowhere.
-            (Past::Was, Some(kept)) if kept.standing == Standing::Alone => {
+            // One that spoke already goes on, with what is in the kernel.
+            (Past::Was, Some(kept))
+                if kept.standing == Standing::Alone || pinned && kept.standing == Standing::TakingOver =>
+            {
                 (self.term, self.claimant) = (Some(kept.term), kept.claimant);
                 self.take_over(out);
             }
             (Past::Secondary | Past::Was, Some(kept))
                 if matches!(kept.standing, Standing::Asking | Standing::TakingOver) =>
             {
-                // It may have the yes already, and then nobody else is the service.
-                (self.term, self.claimant) = (Some(kept.term), kept.claimant);
-                self.ask(Why::AgentRestarted, out);
+                (self.term, self.claimant, self.asked) = (Some(kept.term), kept.claimant, true);
+                self.untranslated(past == Past::Was, out);
+            }
+            (Past::Secondary | Past::Was, None) if self.why == Why::TranslationLost => {
+                self.untranslated(past == Past::Was, out);
             }
             (Past::Primary, _) => self.why = Why::WrongRole,
             // The primary of that pair goes on without this side.
@@ -243,7 +248,7 @@ impl Secondary {
                 self.state = State::Holding { ask_at: Some(heard + self.lease + Config::margin(self.lease)) };
                 self.closed_elsewhere(out);
             }
-            (State::Closed { done: false }, _) => self.why = loss.why(),
+            (State::Closed { done: false }, _) if self.why != Why::TranslationLost => self.why = loss.why(),
             _ => {}
         }
     }
@@ -383,13 +388,25 @@ impl Secondary {
     fn take_over(&mut self, out: &mut Vec<Order>) {
         let why = if self.forced { Why::Forced } else { Why::JudgeSaidYes };
         (self.state, self.why) = (State::Alone, why);
-        self.remember(Standing::Alone, out);
+        // Who remembers that it was alone finds its translation in the kernel.
         out.push(Order::TakeOver);
+        self.remember(Standing::Alone, out);
+    }
+
+    /// An agent before this one had asked. Of the state that it asked for it knew the translation; whether QEMU has loaded
+    /// another since, nobody can say. So this side does not go on by itself: clients' connections would break. It loads a
+    /// state of another term, where the primary comes back; without COLO (`done`) it never does.
+    fn untranslated(&mut self, done: bool, out: &mut Vec<Order>) {
+        (self.state, self.why) = (State::Closed { done }, Why::TranslationLost);
+        self.ran(out);
     }
 
     fn close(&mut self, why: Why, out: &mut Vec<Order>) {
         (self.state, self.why) = (State::Closed { done: true }, why);
-        self.remember(Standing::Closed, out);
+        // One that may have the judge's yes can still be promoted when it is started again.
+        if !(self.asked && why == Why::VmFrozen) {
+            self.remember(Standing::Closed, out);
+        }
         self.ran(out);
     }
 

@@ -96,6 +96,8 @@ pub enum Refusal {
     Stale,
     /// The disk may lack what is in the state here.
     Unconfirmed,
+    /// Connections of clients would break.
+    TranslationLost,
     /// This side is closed for good.
     Closed(Why),
     /// The pair is not in sync.
@@ -128,6 +130,7 @@ impl Refusal {
             Self::NoState => "no-state",
             Self::Stale => "stale",
             Self::Unconfirmed => "unconfirmed",
+            Self::TranslationLost => "translation-lost",
             Self::Closed(_) => "closed",
             Self::NotInSync(..) => "not-in-sync",
             Self::NoJudge => "no-judge",
@@ -140,7 +143,7 @@ impl Refusal {
     }
 
     /// All words.
-    pub const WORDS: [&'static str; 17] = [
+    pub const WORDS: [&'static str; 18] = [
         "no-qemu",
         "busy",
         "other-side",
@@ -150,6 +153,7 @@ impl Refusal {
         "no-state",
         "stale",
         "unconfirmed",
+        "translation-lost",
         "closed",
         "not-in-sync",
         "no-judge",
@@ -174,6 +178,9 @@ impl Refusal {
             Self::Stale => "start a new VM here and protect the service by it: `colo protect`",
             Self::Unconfirmed => {
                 "start the primary's agent again if its VM runs: the next checkpoint that it cuts confirms the state here"
+            }
+            Self::TranslationLost => {
+                "bring the primary back, and the next checkpoint keeps them; or `colo promote --force` if you know that it is off"
             }
             Self::Closed(_) => {
                 "start `colo secondary` here on a new VM and protect the service by it: `colo protect`"
@@ -210,6 +217,9 @@ impl fmt::Display for Refusal {
             ),
             Self::Unconfirmed => f.write_str(
                 "the primary's agent has not confirmed the state here: the replicated disk may lack what is in it",
+            ),
+            Self::TranslationLost => f.write_str(
+                "the agent was started anew after it had asked the judge: clients' connections would break",
             ),
             Self::Closed(why) => write!(f, "this side is closed for good ({why})"),
             Self::NotInSync(standing, why) => write!(f, "the pair is not in sync: {standing} ({why})"),

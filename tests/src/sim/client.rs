@@ -51,18 +51,7 @@ impl Client {
         let connections = (0..connections)
             .map(|n| {
                 let opens = Mono::ZERO + random.millis(50, quiet.as_nanos() / 1_000_000);
-                let connection = Connection {
-                    isn: random.next() as u32,
-                    server_isn: None,
-                    said: Vec::new(),
-                    acknowledged: 0,
-                    heard: Vec::new(),
-                    expected: Vec::new(),
-                    again: Some(opens),
-                    timeout: TIMEOUT,
-                    asks: None,
-                };
-                (1000 + n, connection)
+                (1000 + n, Connection::new(random.next() as u32, opens))
             })
             .collect();
         Self {
@@ -75,6 +64,14 @@ impl Client {
             by_chance,
             answers: 0,
         }
+    }
+
+    /// Its connections are given up, and as many others begun.
+    pub fn begins_anew(&mut self, now: Mono) {
+        let first = 1 + self.connections.keys().max().expect("it has connections");
+        let fresh = (first..).take(self.connections.len());
+        self.connections =
+            fresh.map(|port| (port, Connection::new(self.random.next() as u32, now))).collect();
     }
 
     pub fn next_deadline(&self) -> Option<Mono> {
@@ -228,6 +225,20 @@ impl Client {
 }
 
 impl Connection {
+    fn new(isn: u32, opens: Mono) -> Self {
+        Self {
+            isn,
+            server_isn: None,
+            said: Vec::new(),
+            acknowledged: 0,
+            heard: Vec::new(),
+            expected: Vec::new(),
+            again: Some(opens),
+            timeout: TIMEOUT,
+            asks: None,
+        }
+    }
+
     fn answered(&self) -> bool {
         self.heard.len() == self.expected.len()
     }

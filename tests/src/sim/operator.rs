@@ -1,12 +1,58 @@
-//! What an operator does: a service without a second gets one.
+//! What an operator does: a service without a second gets one, and a side that has lost its translation is promoted where
+//! nobody else is left.
 
 use super::host::{Agent, Datapath};
 use super::vm::Vm;
 use super::world::{Event, World};
-use colo_user::failover::Standing;
+use colo_user::failover::verbs::Reply;
+use colo_user::failover::{Standing, Why};
 use std::time::Duration;
 
+/// How long after the last fault the operator gives order.
+const ORDERS: Duration = Duration::from_secs(2);
+/// Between two looks of the operator.
+const LOOK: Duration = Duration::from_millis(300);
+
 impl World {
+    /// A side stands for another reason.
+    pub(super) fn stands(&mut self, side: usize, why: Why) {
+        if why == Why::TranslationLost {
+            self.mark("translation lost");
+            self.at(self.calm + ORDERS, Event::Promote(side));
+        }
+    }
+
+    /// Whether a side waits for the primary or for an operator.
+    pub(super) fn translation_lost(&self, side: usize) -> bool {
+        let host = &self.hosts[side];
+        host.vm_lives(self.now)
+            && host.agent.as_ref().is_some_and(|agent| agent.standing().1 == Why::TranslationLost)
+    }
+
+    /// The operator has this side take over without the connections of the pair, if the other side is off or closed.
+    pub(super) fn promote(&mut self, side: usize) {
+        if !self.translation_lost(side) {
+            return;
+        }
+        let other = &self.hosts[1 - side];
+        let closed = other.agent.as_ref().is_none_or(|agent| agent.standing().0 == Standing::Closed);
+        if self.hosts[side].agent_ready() > self.now || other.vm_lives(self.now) && !closed {
+            return self.after(LOOK, Event::Promote(side));
+        }
+        let now = self.local(side);
+        let host = &mut self.hosts[side];
+        let Some(Agent::Secondary(agent)) = &mut host.agent else { return };
+        let reply = agent.promote(now, &mut host.io);
+        self.note(|| format!("{side} is to be promoted: {reply:?}"));
+        match reply {
+            Reply::Begun => self.forsaken = Some(side),
+            Reply::Done(_) | Reply::Refused(_) => self.after(LOOK, Event::Promote(side)),
+        }
+        self.carry_out(side);
+        self.wake(side);
+        self.vm_turns(side);
+    }
+
     /// The service gets a new secondary on the other host, which is repaired for it: a new VM, a new agent. A survivor that
     /// was the secondary's agent ends in order and a primary's takes its place.
     pub(super) fn protect_again(&mut self, side: usize) {

@@ -153,6 +153,8 @@ impl World {
     fn excused(&mut self) -> Result<(), String> {
         let harmed = [self.hosts[0].harmed, self.hosts[1].harmed];
         let lost = match harmed {
+            // The operator is there for it.
+            _ if self.translation_lost(0) || self.translation_lost(1) => None,
             [true, true] => Some("both sides lost"),
             [true, false] | [false, true] if harmed[self.primary] && !self.protected_unharmed => {
                 Some("lost before it was protected")

@@ -8,8 +8,9 @@ use super::{Broken, PEER_LIMIT, VM_LIMIT};
 use colo_user::agent::place::Place;
 use colo_user::agent::protection::Reason;
 use colo_user::agent::secondary::{Effect, Injection, Secondary};
+use colo_user::failover::verbs::{Commanded as _, Context, Reply, Verb};
 use colo_user::failover::{self, Order, Parting, Standing, Why};
-use colo_user::judge::Claimant;
+use colo_user::judge::{Claimant, Prospect};
 use colo_user::link::frame::{Message, Role};
 use colo_user::mono::Mono;
 use colo_user::translate::Limits;
@@ -100,6 +101,14 @@ impl SecondaryAgent {
             self.core.lost(Reason::LinkStalled, &mut self.effects);
             self.apply(io);
         }
+    }
+
+    /// An operator orders it to take over, whatever the judge says.
+    pub fn promote(&mut self, now: Mono, io: &mut Io) -> Reply {
+        let context = Context { judge: Prospect::Reachable, fresh: 0 };
+        let reply = self.machine.order(now, Verb::Promote { force: true }, &context, &mut self.orders);
+        self.obey(now, io);
+        reply
     }
 
     fn connect(&mut self, now: Mono, io: &mut Io) {
@@ -215,7 +224,7 @@ impl SecondaryAgent {
 
     fn fail_over(&mut self, now: Mono, io: &mut Io) {
         if let Some(past) = self.eye.take_past() {
-            self.machine.placed(past, &mut self.orders);
+            self.machine.placed(past, self.adopted, &mut self.orders);
             if self.adopted && self.machine.standing() != Standing::Alone {
                 self.adopted = false;
                 io.datapath.mode = Mode::Secondary;

@@ -74,6 +74,11 @@ impl World {
         self.after(soon, Event::Again(side));
         let owned = self.client.owned_by(&self.hosts[side].io.vm.guest);
         self.taken_back(owned);
+        if self.forsaken.take() == Some(side) {
+            self.mark("promoted without its connections");
+            self.client.begins_anew(self.now);
+            self.client_turns();
+        }
     }
 
     pub(super) fn taken_back(&mut self, outcome: Result<(), String>) {

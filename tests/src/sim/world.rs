@@ -62,6 +62,8 @@ pub(super) enum Event {
     Entered(u64),
     /// The operator gives the service a new secondary.
     Again(usize),
+    /// The operator looks at a side that has lost its translation.
+    Promote(usize),
     Checkpoint,
     Word {
         to: usize,
@@ -135,6 +137,8 @@ pub(super) struct World {
     pub protected_unharmed: bool,
     /// How often the operator still gives the service a new secondary.
     pub again: u64,
+    /// This side takes over without the connections of the pair, as the operator wants it.
+    pub forsaken: Option<usize>,
     /// Yeses of the judge before this protection.
     pub rights: usize,
     pub broken: Option<Broken>,
@@ -205,6 +209,7 @@ impl World {
             protected: false,
             protected_unharmed: false,
             again: random.below(3),
+            forsaken: None,
             rights: 0,
             broken,
             lateness: [100, 2_000, 30_000][random.below(3) as usize],
@@ -369,6 +374,7 @@ impl World {
             Event::Enter => self.enter(),
             Event::Entered(generation) => self.entered(generation),
             Event::Again(side) => self.protect_again(side),
+            Event::Promote(side) => self.promote(side),
             Event::Checkpoint => self.checkpoint(),
             Event::Word { to, generation, word } => self.word(to, generation, word),
             Event::Loaded { side, generation } => self.loaded(side, generation),
@@ -396,6 +402,7 @@ impl World {
         let deadline = deadline.map(|at| host.clock.global(at.max(local)));
         if before != after {
             self.note(|| format!("{side} stands {} ({})", after.0, after.1));
+            self.stands(side, after.1);
         }
         self.carry_out(side);
         self.flush(side);

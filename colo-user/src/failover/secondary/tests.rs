@@ -29,7 +29,7 @@ struct Rig {
 impl Rig {
     fn new(config: Config, past: Past, kept: Option<Memory>) -> Self {
         let mut rig = Self { machine: Secondary::new(config, WHO, kept), out: Vec::new(), kept };
-        rig.machine.placed(past, &mut rig.out);
+        rig.machine.placed(past, false, &mut rig.out);
         rig
     }
 
@@ -164,7 +164,7 @@ fn no_means_closed_and_no_answer_means_closed_and_asking_again() {
     // A state of that VM is worth nothing any more: no primary counts on it, and its guest stands still.
     assert!(!rig.machine.session(2, LEASE, &mut rig.out));
     assert_eq!(rig.orders(), [Order::Bye(Parting::Left)]);
-    rig.machine.placed(Past::Secondary, &mut rig.out);
+    rig.machine.placed(Past::Secondary, false, &mut rig.out);
     assert_eq!(rig.orders(), [Order::halt()]);
     let mut rig = Rig::new(config(), Past::Secondary, rig.kept);
     assert_eq!(rig.standing(), (Standing::Closed, Why::AgentRestarted));
@@ -272,7 +272,7 @@ fn a_vm_that_is_gone_or_frozen_is_told_and_never_takes_over() {
     // Another VM in its place waits for a state.
     let mut rig = Rig::protected(config());
     rig.machine.trouble(Trouble::Gone, &mut rig.out);
-    rig.machine.placed(Past::Fresh, &mut rig.out);
+    rig.machine.placed(Past::Fresh, false, &mut rig.out);
     assert!(rig.machine.session(2, LEASE, &mut rig.out));
     rig.machine.in_sync();
     rig.machine.loaded(&mut rig.out);
@@ -314,15 +314,84 @@ fn one_that_is_the_service_says_so_to_every_primary_and_stays_it_when_started_ag
     assert!(rig.orders().is_empty());
 }
 
+/// One whose agent was killed when it stood so, and is started again.
+fn again(past: Past, standing: Standing) -> Rig {
+    Rig::new(config(), past, Some(Memory { term: 1, next: None, claimant: AGENT, standing }))
+}
+
+const AGENT: Claimant = Claimant([3; 16]);
+
 #[test]
-fn started_again_with_a_question_out_it_asks_as_the_same() {
+fn started_again_with_a_question_out_it_waits_for_a_state_of_another_term() {
     for standing in [Standing::Asking, Standing::TakingOver] {
-        let claimant = Claimant([3; 16]);
-        let mut rig =
-            Rig::new(config(), Past::Secondary, Some(Memory { term: 1, next: None, claimant, standing }));
-        assert_eq!(rig.orders().last(), Some(&Order::Ask { term: 1, claimant, fence: true }));
-        assert_eq!(rig.standing(), (Standing::Asking, Why::AgentRestarted));
+        let mut rig = again(Past::Secondary, standing);
+        assert_eq!(rig.standing(), (Standing::Closed, Why::TranslationLost));
+        assert!(rig.machine.why().way_out().is_some());
+        assert_eq!((rig.orders(), rig.machine.next_deadline()), (Vec::new(), None), "it asks nobody");
+        // As the one before it, it does not meet the primary in the term that was asked for.
+        assert!(!rig.machine.session(1, LEASE, &mut rig.out));
+        assert_eq!(rig.orders(), [Order::Bye(Parting::Refused)]);
+        for loss in [Loss::Link, Loss::Bye(Parting::Closed)] {
+            rig.machine.lost(loss, at(10), &mut rig.out);
+            rig.machine.placed(Past::Secondary, false, &mut rig.out);
+            assert_eq!(rig.standing(), (Standing::Closed, Why::TranslationLost));
+        }
+        assert!(rig.machine.session(2, LEASE, &mut rig.out));
+        rig.machine.in_sync();
+        assert_eq!(rig.standing(), (Standing::Closed, Why::TranslationLost));
+        rig.machine.loaded(&mut rig.out);
+        assert_eq!(rig.standing(), (Standing::Protected, Why::InSync));
+        assert_eq!((rig.orders(), rig.machine.term()), (Vec::new(), Some(2)));
     }
+}
+
+#[test]
+fn started_again_after_qemu_has_left_colo_it_is_the_service_by_what_is_pinned_alone() {
+    let mut rig = again(Past::Was, Standing::TakingOver);
+    assert_eq!(rig.standing(), (Standing::Closed, Why::TranslationLost));
+    assert_eq!(rig.orders(), [Order::halt()]);
+    rig.machine.placed(Past::Was, false, &mut rig.out);
+    assert_eq!(rig.standing(), (Standing::Closed, Why::TranslationLost));
+    assert_eq!(rig.orders(), [Order::halt()]);
+    // No state comes to it any more.
+    assert!(!rig.machine.session(2, LEASE, &mut rig.out));
+    assert_eq!(rig.orders(), [Order::Bye(Parting::Left)]);
+    rig.machine.placed(Past::Fresh, false, &mut rig.out);
+    assert_eq!(rig.standing(), (Standing::Closed, Why::AwaitsCheckpoint), "another VM");
+
+    let kept = Memory { term: 1, next: None, claimant: AGENT, standing: Standing::TakingOver };
+    let mut machine = Secondary::new(config(), WHO, Some(kept));
+    let mut out = Vec::new();
+    machine.placed(Past::Was, true, &mut out);
+    assert_eq!(machine.standing(), Standing::Alone);
+    let alone = Memory { standing: Standing::Alone, ..kept };
+    assert_eq!(out, [Order::TakeOver, Order::Remember(alone)]);
+}
+
+#[test]
+fn a_primary_that_went_on_meanwhile_closes_one_that_was_started_again() {
+    let mut rig = again(Past::Secondary, Standing::Asking);
+    rig.machine.lost(Loss::Bye(Parting::TookOver), at(10), &mut rig.out);
+    assert_eq!(rig.standing(), (Standing::Closed, Why::PeerTookOver));
+    assert_eq!((rig.orders(), rig.kept.unwrap().standing), (vec![Order::halt()], Standing::Closed));
+}
+
+#[test]
+fn one_that_froze_after_it_had_asked_may_be_promoted_when_it_is_started_again() {
+    let mut rig = Rig::protected(config());
+    rig.machine.lost(Loss::Bye(Parting::Closed), at(10_000), &mut rig.out);
+    rig.asks(1);
+    rig.machine.trouble(Trouble::Frozen, &mut rig.out);
+    assert_eq!(rig.standing(), (Standing::Closed, Why::VmFrozen));
+    assert_eq!(rig.orders(), [Order::halt(), Order::Bye(Parting::VmGone)]);
+    let rig = Rig::new(config(), Past::Secondary, rig.kept);
+    assert_eq!(rig.standing(), (Standing::Closed, Why::TranslationLost));
+    // The primary goes on without one that had not asked.
+    let mut rig = Rig::protected(config());
+    rig.machine.trouble(Trouble::Frozen, &mut rig.out);
+    rig.orders();
+    let rig = Rig::new(config(), Past::Secondary, rig.kept);
+    assert_eq!(rig.standing(), (Standing::Closed, Why::AgentRestarted));
 }
 
 #[test]

@@ -61,6 +61,20 @@ impl Secondary {
             {
                 return Err(Refusal::PeerThere);
             }
+            State::Closed { .. } if self.why == Why::TranslationLost => {
+                if self.joined {
+                    return Err(Refusal::PeerThere);
+                }
+                if !force {
+                    return Err(Refusal::TranslationLost);
+                }
+                if !self.may_serve() {
+                    return Err(Refusal::Unconfirmed);
+                }
+                self.forced = true;
+                // A yes keeps the primary from going on as well.
+                if judged { self.ask(Why::TranslationLost, out) } else { self.begin_takeover(now, out) }
+            }
             State::Closed { done: false } => return Err(Refusal::NoState),
             State::Closed { done: true } if self.why != Why::JudgeSaidNo || self.term.is_none() => {
                 return Err(Refusal::Closed(self.why));
@@ -91,7 +105,7 @@ impl Secondary {
     }
 
     fn demote(&mut self, out: &mut Vec<Order>) -> Reply {
-        if !matches!(self.state, State::Closed { done: true }) {
+        if !matches!(self.state, State::Closed { done: true }) || self.why == Why::TranslationLost {
             out.push(Order::Shut);
             self.close(Why::Demoted, out);
             out.push(Order::Bye(Parting::Closed));

@@ -232,7 +232,7 @@ impl World {
         world.p.machine.placed(world.now, Past::Fresh, &mut orders);
         world.primary(orders);
         let mut orders = Vec::new();
-        world.s.machine.placed(Past::Fresh, &mut orders);
+        world.s.machine.placed(Past::Fresh, false, &mut orders);
         world.secondary(orders);
         world
     }
@@ -435,7 +435,8 @@ impl World {
                         (true, Some(_)) => Past::Was,
                     };
                     let mut orders = Vec::new();
-                    self.s.machine.placed(past, &mut orders);
+                    let pinned = kept.is_some_and(|kept| kept.standing == Standing::Alone);
+                    self.s.machine.placed(past, pinned, &mut orders);
                     self.secondary(orders);
                 }
                 self.s.said = None;

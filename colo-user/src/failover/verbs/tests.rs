@@ -25,6 +25,7 @@ fn every_refusal_says_why_and_what_else_to_do() {
         Refusal::NoState,
         Refusal::Stale,
         Refusal::Unconfirmed,
+        Refusal::TranslationLost,
         Refusal::Closed(Why::Demoted),
         Refusal::NotInSync(Standing::Holding, Why::PeerLost),
         Refusal::NoJudge,

@@ -27,7 +27,7 @@ impl SecondaryThread {
         let (Some(seat), Some(eye)) = (&mut self.seat, &mut self.eye) else { return Ok(()) };
         let (machine, orders) = (&mut seat.machine, &mut seat.orders);
         if let Some(past) = eye.take_past() {
-            machine.placed(past, orders);
+            machine.placed(past, self.adopted, orders);
             if self.adopted && machine.standing() != Standing::Alone {
                 self.adopted = false;
                 self.datapath.set_mode(Mode::Secondary).map_err(io::Error::other)?;

@@ -190,3 +190,54 @@ fn a_state_that_was_not_cut_is_not_promoted_beside_a_disk() {
     assert!(rig.orders().is_empty());
     assert_eq!(rig.standing(), (Standing::Holding, Why::Unconfirmed));
 }
+
+#[test]
+fn one_whose_translation_is_lost_takes_over_by_force_alone_and_asks_first() {
+    for (answer, why) in [
+        (Answer::Yes, Why::JudgeSaidYes),
+        (Answer::None("away".into()), Why::Forced),
+        (Answer::No("the primary".into()), Why::Forced),
+    ] {
+        for past in [Past::Secondary, Past::Was] {
+            let mut rig = again(past, Standing::Asking);
+            rig.orders();
+            rig.refuses(PROMOTE, Refusal::TranslationLost);
+            assert_eq!(rig.order(10, FORCE), Reply::Begun);
+            assert_eq!(rig.orders(), [Order::Ask { term: 1, claimant: AGENT, fence: true }]);
+            assert_eq!(rig.standing(), (Standing::Asking, Why::TranslationLost));
+            rig.machine.answer(at(20), 1, &answer, &mut rig.out);
+            assert_eq!(rig.standing(), (Standing::TakingOver, why));
+            assert_eq!(rig.orders()[0], Order::Bye(Parting::TookOver));
+        }
+    }
+    let mut rig = Rig::new(
+        Config { judged: false, ..config() },
+        Past::Secondary,
+        again(Past::Was, Standing::Asking).kept,
+    );
+    assert_eq!(rig.order(10, FORCE), Reply::Begun);
+    assert_eq!(rig.standing(), (Standing::TakingOver, Why::Forced));
+}
+
+#[test]
+fn one_whose_translation_is_lost_is_not_promoted_beside_a_primary_or_a_disk_that_lacks_what_it_has() {
+    let mut rig = again(Past::Secondary, Standing::Asking);
+    assert!(rig.machine.session(2, LEASE, &mut rig.out));
+    rig.machine.in_sync();
+    rig.refuses(FORCE, Refusal::PeerThere);
+    rig.lost(Loss::Bye(Parting::TookOver), 10);
+    rig.orders();
+    rig.refuses(FORCE, Refusal::Stale);
+
+    let before = vec![command::nbd_server_stop().call];
+    let mut rig =
+        Rig::new(Config { before, ..config() }, Past::Secondary, again(Past::Was, Standing::Asking).kept);
+    rig.refuses(FORCE, Refusal::Unconfirmed);
+
+    let mut rig = again(Past::Was, Standing::Asking);
+    rig.orders();
+    assert!(matches!(rig.order(10, Verb::Demote), Reply::Done(_)));
+    assert_eq!(rig.standing(), (Standing::Closed, Why::Demoted));
+    rig.orders();
+    assert_eq!(rig.kept.unwrap().standing, Standing::Closed);
+}
