@@ -8,7 +8,7 @@
 //! primary      passing ──first cut──▶ protected ◀──checkpoint── holding ◀──▶ (link back)
 //!                 ▲                       │ peer lost, COLO left,  ▲│ grace over
 //!                 │                       │ checkpoint overdue     │▼
-//!                 │                       └───────────▶ holding ─▶ asking ──no──▶ closed
+//!                 │                       └───────────▶ holding ─▶ asking ──no──▶ closed, in time
 //!                 │ a new secondary                                  │yes
 //!               alone ◀──the guest runs── taking-over ◀──────────────┘
 //!              own VM gone or frozen, peer took over: closed, from anywhere but alone
@@ -35,6 +35,9 @@
 //!   still get its yes, and takes over in the old state. It ends for the primary when it knows of that load; if the primary is alone
 //!   before that, but after the cut, it needs a yes in both. So nobody gives a right up for a promise, and whoever has the old
 //!   term's no is followed by a peer that has the old term or the new.
+//! * A secondary whose agent was started again after it had asked may have the yes, and cannot use it: the translation of its
+//!   guest's connections went with the one that knew which state is loaded. It stays closed until it loads a state of another
+//!   term. So a primary that was told no lets nothing out, but holds for a while in which it can be met in one.
 //!
 //! Where the judge gives a lease (etcd), who is heard holds it, and XDP lets nothing out beyond its end. A primary whose lease is
 //! over leaves its peer and does not meet it again before it has it back: a secondary that reaches the judge may follow. Who was

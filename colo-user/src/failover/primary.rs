@@ -2,7 +2,7 @@
 
 mod verbs;
 
-use super::elsewhere::{CARRIER_GRACE, Elsewhere};
+use super::elsewhere::{CARRIER_GRACE, Elsewhere, precedence};
 use super::takeover::{Step, Takeover};
 use super::{
     ASK_AGAIN, ASK_SOON, Config, GRACE, Loss, Memory, Order, Parting, Past, Question, Standing, Trouble, Why,
@@ -62,6 +62,8 @@ pub struct Primary {
     elsewhere: Elsewhere,
     /// Since when the uplink has no carrier.
     dark: Option<Mono>,
+    /// The judge has said no in `term`: until then a secondary that does not use its yes may be met in another.
+    refused: Option<Mono>,
     /// An operator has this side go on whatever the judge says.
     forced: bool,
     /// The judge was asked for a pause.
@@ -90,6 +92,7 @@ impl Primary {
             joined: false,
             elsewhere: Elsewhere::Unknown,
             dark: None,
+            refused: None,
             forced: false,
             pausing: false,
             plan: None,
@@ -226,7 +229,7 @@ impl Primary {
     pub fn in_sync(&mut self, out: &mut Vec<Order>) {
         if matches!(self.state, State::Alone) {
             self.state = State::Passing { alone: true };
-            (self.term, self.spent) = (None, false);
+            (self.term, self.spent, self.refused) = (None, false, None);
             out.push(Order::Guard);
         } else if self.next.is_none() && self.spent {
             // Asked while the session was being begun: the answer still counts.
@@ -269,7 +272,7 @@ impl Primary {
             // It was asked about a term that is over: neither side listens to the answer.
             State::Holding { .. } | State::Asking(_) if self.next.is_some() || !self.spent => {
                 if let Some(next) = self.next.take() {
-                    (self.term, self.spent) = (Some(next.term), false);
+                    (self.term, self.spent, self.refused) = (Some(next.term), false, None);
                 }
                 (self.forced, self.pausing) = (false, false);
                 (self.state, self.why) = (State::Protected, Why::InSync);
@@ -304,7 +307,7 @@ impl Primary {
                     Loss::Link | Loss::Bye(Parting::Refused) => GRACE.min(self.config.lease / 2),
                     Loss::Silent | Loss::Bye(_) => std::time::Duration::ZERO,
                 };
-                self.hold(Some(now + grace), self.elsewhere.why(loss), out);
+                self.hold(Some(self.refused.unwrap_or(now + grace)), self.elsewhere.why(loss), out);
             }
             _ => {}
         }
@@ -381,8 +384,8 @@ impl Primary {
             Answer::No(_) | Answer::None(_) | Answer::NotYet(_) | Answer::NotFenced(_) if self.forced => {
                 self.take_over(now, out);
             }
-            // The other side goes on, in this term or in the next.
-            Answer::No(_) => self.close(Why::JudgeSaidNo, out),
+            Answer::No(_) if self.pausing => self.close(Why::JudgeSaidNo, out),
+            Answer::No(_) => self.refuse(now, out),
             Answer::None(_) | Answer::NotYet(_) => {
                 if self.pausing {
                     self.not_paused(out);
@@ -438,7 +441,17 @@ impl Primary {
         out.push(Order::Hold);
     }
 
+    /// The other side goes on, in this term or in the next, and says so when it is met. Only one whose agent was started again
+    /// since it asked may not be able to: it loads a state of another term, while this side can still make one.
+    fn refuse(&mut self, now: Mono, out: &mut Vec<Order>) {
+        let until = *self.refused.get_or_insert(now + precedence(self.config.lease));
+        self.hold(Some(until).filter(|_| !self.joined), Why::JudgeSaidNo, out);
+    }
+
     fn ask(&mut self, out: &mut Vec<Order>) {
+        if self.refused.is_some() && !self.forced {
+            return self.close(Why::JudgeSaidNo, out);
+        }
         let Some(term) = self.term.filter(|_| self.config.judged) else {
             self.why = if self.config.judged { Why::TermUnknown } else { Why::NoJudge };
             self.state = State::Holding { ask_at: None };
@@ -452,6 +465,7 @@ impl Primary {
 
     fn take_over(&mut self, now: Mono, out: &mut Vec<Order>) {
         self.why = if self.forced { Why::Forced } else { Why::JudgeSaidYes };
+        self.refused = None;
         self.remember(Standing::TakingOver, out);
         out.push(Order::Bye(Parting::TookOver));
         let before = self.config.before.clone();

@@ -294,6 +294,8 @@ impl Secondary {
                 self.forced = false;
                 self.begin_takeover(now, out);
             }
+            // The state here may be old: a second order overrules that.
+            Answer::No(_) if self.why == Why::TranslationLost => self.close(Why::JudgeSaidNo, out),
             Answer::No(_) | Answer::None(_) | Answer::NotYet(_) | Answer::NotFenced(_)
                 if self.forced && self.may_serve() =>
             {

@@ -149,25 +149,24 @@ impl World {
         self.client.owned_by(&self.hosts[self.service].io.vm.guest).err().map(Violation::TakenBack)
     }
 
+    /// Whether the judge has not said yes to the other side last.
+    fn may_have_the_right(&self, side: usize) -> bool {
+        self.judge.said_yes[self.rights..].last().is_none_or(|(last, _)| *last == side)
+    }
+
     /// Whether nobody has to serve; if somebody has, how both stand.
     fn excused(&mut self) -> Result<(), String> {
         let harmed = [self.hosts[0].harmed, self.hosts[1].harmed];
         let lost = match harmed {
             // The operator is there for it.
-            _ if self.translation_lost(0) || self.translation_lost(1) => None,
+            _ if (0..2).any(|side| self.translation_lost(side) && self.may_have_the_right(side)) => None,
             [true, true] => Some("both sides lost"),
             [true, false] | [false, true] if harmed[self.primary] && !self.protected_unharmed => {
                 Some("lost before it was protected")
             }
             [false, false] => None,
             // The right is with a side that was lost after it got it.
-            _ => {
-                let lost = usize::from(harmed[1]);
-                self.judge.said_yes[self.rights..]
-                    .last()
-                    .filter(|(side, _)| *side == lost)
-                    .map(|_| "lost with the right")
-            }
+            _ => Some("lost with the right").filter(|_| !self.may_have_the_right(usize::from(harmed[0]))),
         };
         if let Some(lost) = lost {
             self.mark(lost);

@@ -84,6 +84,9 @@ impl Primary {
             {
                 return Err(Refusal::AwaitsCheckpoint);
             }
+            State::Holding { .. } | State::Asking(_) if self.refused.is_some() && !force => {
+                return Err(Refusal::JudgeSaidNo);
+            }
             State::Holding { .. } | State::Asking(_) => {}
         }
         let asks = self.config.judged && self.term.is_some();

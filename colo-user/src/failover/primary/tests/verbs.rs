@@ -194,6 +194,17 @@ fn a_primary_that_holds_goes_on_by_force_only_without_a_yes() {
     rig.answer(3, 1, Answer::No("the other".into()));
     assert_eq!(rig.standing(), (Standing::TakingOver, Why::Forced));
 
+    let mut refused = Rig::protected(config());
+    refused.lost(0, Loss::Silent);
+    refused.tick(0);
+    refused.answer(1, 1, Answer::No("the other".into()));
+    refused.orders();
+    assert_eq!(refused.order(2, PROMOTE), Reply::Refused(Refusal::JudgeSaidNo));
+    assert_eq!(refused.order(2, FORCE), Reply::Begun);
+    refused.asks(1);
+    refused.answer(3, 1, Answer::No("the other".into()));
+    assert_eq!(refused.standing(), (Standing::TakingOver, Why::Forced));
+
     let mut silent = Rig::protected(config());
     silent.lost(0, Loss::Silent);
     silent.tick(0);

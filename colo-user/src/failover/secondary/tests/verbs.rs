@@ -196,7 +196,7 @@ fn one_whose_translation_is_lost_takes_over_by_force_alone_and_asks_first() {
     for (answer, why) in [
         (Answer::Yes, Why::JudgeSaidYes),
         (Answer::None("away".into()), Why::Forced),
-        (Answer::No("the primary".into()), Why::Forced),
+        (Answer::NotFenced("exit status 1".into()), Why::Forced),
     ] {
         for past in [Past::Secondary, Past::Was] {
             let mut rig = again(past, Standing::Asking);
@@ -216,6 +216,14 @@ fn one_whose_translation_is_lost_takes_over_by_force_alone_and_asks_first() {
         again(Past::Was, Standing::Asking).kept,
     );
     assert_eq!(rig.order(10, FORCE), Reply::Begun);
+    assert_eq!(rig.standing(), (Standing::TakingOver, Why::Forced));
+    // A primary that got the right may have been the service since.
+    let mut rig = again(Past::Secondary, Standing::Asking);
+    assert_eq!(rig.order(10, FORCE), Reply::Begun);
+    rig.machine.answer(at(20), 1, &Answer::No("the primary".into()), &mut rig.out);
+    assert_eq!(rig.standing(), (Standing::Closed, Why::JudgeSaidNo));
+    assert!(matches!(rig.machine.progress(FORCE), Some(Ended::Failed(_))));
+    assert_eq!(rig.order(30, FORCE), Reply::Begun);
     assert_eq!(rig.standing(), (Standing::TakingOver, Why::Forced));
 }
 
