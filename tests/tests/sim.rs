@@ -30,7 +30,13 @@ fn no_schedule_of_the_slice_breaks_a_property() {
 /// Each of them once showed what no other had.
 #[test]
 fn what_was_found_once_stays_away() {
-    for seed in [80_604, 94_146] {
+    let without_translation = [
+        7_071, 10_362, 17_709, 19_009, 35_349, 54_459, 54_798, 58_615, 62_871, 66_091, 69_184, 73_093,
+        95_209, 95_328, 98_954,
+    ];
+    let in_colo_without_a_pair = [72_463];
+    let rest = [80_604, 94_146];
+    for seed in without_translation.into_iter().chain(in_colo_without_a_pair).chain(rest) {
         assert_eq!(sim::run(seed, Plan::default()).violation, None, "seed {seed}");
     }
 }

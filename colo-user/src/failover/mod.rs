@@ -380,6 +380,8 @@ pub enum Trouble {
     Stuck,
     /// QEMU has left COLO.
     LeftColo,
+    /// QEMU has left COLO, and the guest stands still since.
+    Stranded,
 }
 
 /// Where a VM is when an agent first looks, as far as it decides who may speak.

@@ -345,6 +345,11 @@ impl Primary {
     /// Something is wrong with the own VM.
     pub fn trouble(&mut self, now: Mono, trouble: Trouble, out: &mut Vec<Order>) {
         match (trouble, &self.state) {
+            // It went into COLO for a pair that never was: no other side can be the service.
+            (Trouble::Stranded, State::Passing { .. } | State::Alone) => {
+                self.take_over(now, out);
+                self.why = Why::LeftColo;
+            }
             (_, State::Unknown | State::Alone | State::Closed) | (Trouble::Frozen, State::TakingOver(_)) => {}
             // Another may be started there.
             (Trouble::Gone, State::Passing { .. }) => {
@@ -354,12 +359,14 @@ impl Primary {
             (_, State::Passing { .. }) => {}
             (Trouble::Gone, _) => self.close(Why::VmGone, out),
             (Trouble::Frozen, _) => self.close(Why::VmFrozen, out),
-            (Trouble::Stuck | Trouble::LeftColo, State::Paused { .. }) => self.take_over(now, out),
+            (Trouble::Stuck | Trouble::LeftColo | Trouble::Stranded, State::Paused { .. }) => {
+                self.take_over(now, out);
+            }
             (Trouble::Stuck, State::Protected) => self.hold(Some(now), Why::CheckpointOverdue, out),
-            (Trouble::LeftColo, State::Protected | State::Holding { ask_at: None }) => {
+            (Trouble::LeftColo | Trouble::Stranded, State::Protected | State::Holding { ask_at: None }) => {
                 self.hold(Some(now), Why::LeftColo, out);
             }
-            (Trouble::Stuck | Trouble::LeftColo, _) => {}
+            (Trouble::Stuck | Trouble::LeftColo | Trouble::Stranded, _) => {}
         }
     }
 
@@ -473,7 +480,9 @@ impl Primary {
     }
 
     fn alone(&mut self, out: &mut Vec<Order>) {
+        let unrivalled = matches!(self.state, State::TakingOver(_)) && self.why == Why::LeftColo;
         let why = if self.forced { Why::Forced } else { Why::JudgeSaidYes };
+        let why = if unrivalled { Why::LeftColo } else { why };
         (self.state, self.why, self.pausing) = (State::Alone, why, false);
         self.remember(Standing::Alone, out);
         out.push(Order::Open);

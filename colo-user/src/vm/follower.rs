@@ -112,7 +112,8 @@ impl Follower {
         if self.off {
             Some(Finding::Gone)
         } else if self.left {
-            Some(Finding::LeftColo)
+            let stop = self.stop.filter(|stop| stop.colo && !stop.paused).map(|stop| stop.moment.before);
+            Some(stop.filter(over).map_or(Finding::LeftColo, Finding::Stranded))
         } else if let Some(since) = self.unheard_since.filter(over) {
             Some(Finding::Unheard(since))
         } else {
@@ -249,7 +250,7 @@ impl Follower {
         if self.side == Role::Primary {
             let fresh = Stop { moment, copied: false, unseen: false, paused: false, colo: true };
             let stop = self.stop.get_or_insert(fresh);
-            (stop.copied, stop.paused) = (true, false);
+            (stop.copied, stop.paused, stop.colo) = (true, false, true);
             told.push_back(Told::Copied { entry: true });
         }
     }

@@ -70,6 +70,8 @@ pub enum Finding {
     StuckStopped(Mono),
     /// COLO has ended on this side.
     LeftColo,
+    /// The same, and the guest stands as it was stopped in COLO then.
+    Stranded(Mono),
     /// The guest is off.
     Gone,
 }

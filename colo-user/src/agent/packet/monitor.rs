@@ -99,7 +99,8 @@ impl Eye {
             _ if self.gone => Some(Trouble::Gone),
             Some(Finding::Gone) => Some(Trouble::Gone),
             _ if self.watch.frozen(now) => Some(Trouble::Frozen),
-            Some(Finding::LeftColo) => Some(Trouble::LeftColo),
+            Some(Finding::Stranded(_)) if !self.watch.waits() => Some(Trouble::Stranded),
+            Some(Finding::LeftColo | Finding::Stranded(_)) => Some(Trouble::LeftColo),
             // A QEMU that is frozen in a checkpoint stands still as well: the peer is accused only by one that answers.
             Some(Finding::StuckStopped(_)) if !self.watch.waits() => Some(Trouble::Stuck),
             Some(Finding::StuckStopped(_) | Finding::Unheard(_)) | None => None,

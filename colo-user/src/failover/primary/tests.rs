@@ -108,6 +108,13 @@ impl Rig {
             [Order::Bye(Parting::TookOver), Order::Command(Step::LostHeartbeat, _)]
         ));
         assert_eq!(self.standing(), (Standing::TakingOver, Why::JudgeSaidYes));
+        self.runs_alone(now);
+        assert_eq!(self.standing(), (Standing::Alone, Why::JudgeSaidYes));
+        assert_eq!(self.kept, Some(memory(Standing::Alone)));
+    }
+
+    /// QEMU does as it is told.
+    fn runs_alone(&mut self, now: u64) {
         for (step, value) in [
             (Step::LostHeartbeat, json!({})),
             (Step::Mode, json!({ "mode": "none", "last-mode": "primary" })),
@@ -117,8 +124,6 @@ impl Rig {
             self.machine.done(at(now), step, &Ok(value), &mut self.out);
         }
         assert_eq!(self.orders().last(), Some(&Order::Open));
-        assert_eq!(self.standing(), (Standing::Alone, Why::JudgeSaidYes));
-        assert_eq!(self.kept, Some(memory(Standing::Alone)));
     }
 
     fn closed(&mut self, why: Why) {
@@ -210,6 +215,31 @@ fn a_question_while_the_session_is_begun_ends_the_session() {
     rig.lost(11_010, Loss::Link);
     assert_eq!(rig.machine.standing(), Standing::Asking);
     rig.joined(3, 3);
+}
+
+#[test]
+fn a_guest_that_stands_still_for_a_pair_that_never_was_goes_on_without_it() {
+    let mut fresh = Rig::new(config(), Past::Fresh, None);
+    let mut survivor = Rig::new(config(), Past::Was, Some(memory(Standing::Alone)));
+    let mut again = Rig::new(config(), Past::Was, Some(memory(Standing::Alone)));
+    again.joined(2, 2);
+    for (rig, standing) in
+        [(&mut fresh, Standing::Passing), (&mut survivor, Standing::Alone), (&mut again, Standing::Passing)]
+    {
+        rig.orders();
+        // As one has it for good that has left COLO.
+        rig.machine.trouble(at(10), Trouble::LeftColo, &mut rig.out);
+        assert_eq!((rig.machine.standing(), rig.orders()), (standing, Vec::new()));
+        rig.machine.trouble(at(20), Trouble::Stranded, &mut rig.out);
+        assert_eq!(rig.standing(), (Standing::TakingOver, Why::LeftColo));
+        assert_eq!(rig.orders()[0], Order::Bye(Parting::TookOver));
+        rig.runs_alone(30);
+        assert_eq!(rig.standing(), (Standing::Alone, Why::LeftColo));
+    }
+    // In a pair the judge is asked, as for every end of COLO.
+    let mut rig = Rig::protected(config());
+    rig.machine.trouble(at(10), Trouble::Stranded, &mut rig.out);
+    assert_eq!(rig.standing(), (Standing::Holding, Why::LeftColo));
 }
 
 #[test]

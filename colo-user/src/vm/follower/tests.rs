@@ -233,6 +233,16 @@ fn what_is_wrong_is_found_with_its_time() {
     assert_eq!(find(&rig, 6000), None, "an operator's");
     rig.hear(&[RESUME, exit(ColoMode::Primary)]);
     assert_eq!(find(&rig, 1100), Some(Finding::LeftColo));
+    rig.hear(&[STOP]);
+    assert_eq!(find(&rig, 9000), Some(Finding::LeftColo), "stopped by somebody since");
+    let mut rig = Rig::new(Role::Primary, RunState::Running, ColoMode::None);
+    rig.hear(&[STOP]);
+    let since = at(rig.now);
+    rig.hear(&[COLO, exit(ColoMode::Primary)]);
+    let found = (find(&rig, 3000), find(&rig, 6000));
+    assert_eq!(found, (Some(Finding::LeftColo), Some(Finding::Stranded(since))));
+    rig.hear(&[RESUME]);
+    assert_eq!(find(&rig, 6000), Some(Finding::LeftColo));
     let mut rig = Rig::secondary();
     rig.notice(&Notice::Down { reason: "closed".into() });
     assert_eq!((find(&rig, 3000), find(&rig, 6000)), (None, Some(Finding::Unheard(at(rig.now)))));
