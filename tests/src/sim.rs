@@ -9,6 +9,7 @@
 //! | [`guest`], [`client`] | a server of which two replicas differ now and then, and who remembers what it said |
 //! | [`network`], [`switch`], [`judge`] | the link (TCP), the client's switch that knows who spoke, the judge |
 //! | [`operator`] | gives a survivor a new secondary; promotes a side that has lost its translation, if nobody else is left |
+//! | [`orders`] | what an operator may order at any time |
 //! | [`fault`], [`world`], [`schedule`] | what goes wrong, the queue of events, one schedule from its seed to its verdict |
 //!
 //! Checked at every step, and at the end:
@@ -34,6 +35,7 @@ mod host;
 mod judge;
 mod network;
 mod operator;
+mod orders;
 mod primary;
 mod schedule;
 mod secondary;

@@ -1,14 +1,21 @@
 //! An operator's orders to a real pair under all traffic at once: what is refused says why and changes nothing, a pause costs
-//! no connection and ends in protection, and the service is handed over with every connection, nothing lost or taken back.
+//! no connection and ends in protection, and the service is handed over with every connection, nothing lost or taken back. A
+//! secondary whose agent was killed between its question and the answer waits for an order.
 
 use std::sync::{Arc, atomic::AtomicBool};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use colo_tests::{
-    lab::{agents::Status, child::Programs, traffic},
+    lab::{
+        agents::{Role, Status},
+        child::Programs,
+        topology::SERVER_V4,
+        traffic,
+    },
     pair::{
         failover::judge,
+        line::Line,
         order::Answer,
         protected::{Options, Protected},
         watch::{Side, Watch},
@@ -73,4 +80,42 @@ fn a_pair_is_paused_resumed_and_handed_over_and_no_client_notices() {
     let wrong = judge(&outcome, &report, &heard, &[Side::First, Side::Second]);
     println!("handed over: went on after {:?}, longest gap {:?}", outcome, report.longest().length);
     assert!(wrong.is_empty(), "seed {SEED}: {wrong:#?}\n{}{}", report.table(), pair.logs());
+}
+
+/// Shutting the other side off takes so long: in this time the agent is killed.
+const FENCE: &str = "sleep 4";
+/// Longer than that: an agent that had asked would be the service.
+const TEMPTED: Duration = Duration::from_secs(8);
+
+#[test]
+fn a_secondary_that_was_started_again_after_it_had_asked_serves_by_force_alone() {
+    let programs = Programs::beside(env!("CARGO_BIN_EXE_colo-lab").as_ref());
+    let both = ["--fence", FENCE].map(str::to_owned).to_vec();
+    let options = Options { both, ..Options::default() };
+    let mut pair = Protected::start(&programs, options, &NEVER).unwrap();
+    let told = without_its_translation(&mut pair);
+    told.unwrap_or_else(|error| panic!("{error:#}\n{}", pair.logs()));
+    Line::open(&pair.pair.topology, SERVER_V4).ask();
+}
+
+fn without_its_translation(pair: &mut Protected) -> Result<()> {
+    use Side::{First, Second};
+    Line::open(&pair.pair.topology, SERVER_V4).ask();
+    pair.vm(First).process().kill();
+    pair.wait_standing(Second, "asking", &NEVER)?;
+    pair.agent(Second).kill();
+    pair.restart_agent(Second, Role::Secondary)?;
+    let lost = |status: &Status| status.json()["failover"]["reason"] == "translation lost";
+    pair.wait_for(Second, "the reason", &NEVER, lost)?;
+    std::thread::sleep(TEMPTED);
+    let status = pair.status(Second)?;
+    let failover = &status.json()["failover"];
+    ensure!(failover["standing"] == "closed" && lost(&status), "it asks nobody: {failover}");
+    ensure!(failover["way_out"].as_str().is_some_and(|text| text.contains("promote --force")), "{failover}");
+    is(&pair.order(Second, &["promote"])?, 1, "refusal", "translation-lost")?;
+    is(&pair.order(Second, &["promote", "--force"])?, 0, "standing", "alone")?;
+    let status = pair.status(Second)?;
+    ensure!(status.json()["failover"]["reason"] == "judge said yes", "{}", status.json());
+    ensure!(pair.runs(Second)?, "the guest runs");
+    Ok(())
 }

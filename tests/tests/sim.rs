@@ -10,13 +10,22 @@ const WITHIN: u64 = 10_000;
 
 #[test]
 fn no_schedule_of_the_slice_breaks_a_property() {
+    slice(Plan::default());
+}
+
+#[test]
+fn no_schedule_with_an_operators_orders_breaks_a_property() {
+    slice(Plan { orders: true, ..Plan::default() });
+}
+
+fn slice(plan: Plan) {
     let begun = Instant::now();
     let mut events = 0;
     for seed in 1..=SLICE {
-        let outcome = sim::run(seed, Plan::default());
+        let outcome = sim::run(seed, plan);
         events += outcome.events;
         if let Some(violation) = outcome.violation {
-            let failed = sim::shortest(seed, Plan::default());
+            let failed = sim::shortest(seed, plan);
             panic!(
                 "seed {seed}: {violation}\n{}\n{}",
                 failed.faults.join("\n"),

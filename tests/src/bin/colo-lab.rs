@@ -104,6 +104,9 @@ enum Soak {
         /// Break this on purpose, to see it found
         #[arg(long, value_name = "WHAT", value_parser = broken)]
         broken: Option<Broken>,
+        /// Let an operator order this and that meanwhile
+        #[arg(long)]
+        orders: bool,
         /// Show every event of the first schedule that fails, or of the only one
         #[arg(long)]
         trace: bool,
@@ -155,8 +158,8 @@ fn main() -> Result<ExitCode> {
                     pair::soak::takeover(&programs, runs, only.as_deref(), seed, json)
                 }
                 Soak::Short { connections } => pair::soak::short(&programs, connections),
-                Soak::Sim { schedules, seed, broken, trace, json } => {
-                    sim::soak::soak(&sim::soak::Soak { schedules, seed, broken, trace, json })
+                Soak::Sim { schedules, seed, broken, orders, trace, json } => {
+                    sim::soak::soak(&sim::soak::Soak { schedules, seed, broken, orders, trace, json })
                 }
             }
         }

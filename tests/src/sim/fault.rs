@@ -1,14 +1,15 @@
 //! What goes wrong, and when: drawn from a seed, and made shorter where a schedule fails.
 
 use crate::random::Random;
+use colo_user::failover::verbs::Verb;
 use colo_user::mono::Mono;
 use std::time::Duration;
 
 /// When faults begin and end to begin: a pair may be protected by then, or not yet.
-const FIRST: u64 = 600;
-const LAST: u64 = 7000;
+pub(super) const FIRST: u64 = 600;
+pub(super) const LAST: u64 = 7000;
 /// How much later the faults are that hit a pair that is protected again.
-const AGAIN: Duration = Duration::from_secs(5);
+pub(super) const AGAIN: Duration = Duration::from_secs(5);
 /// Most of them in one schedule.
 const MOST: u64 = 6;
 
@@ -42,6 +43,8 @@ pub(super) enum Fault {
     Slow(Duration),
     /// A checkpoint begins.
     Checkpoint,
+    /// An operator orders something.
+    Ordered(Side, Verb),
 }
 
 impl Fault {
@@ -76,11 +79,12 @@ impl Fault {
             Self::JudgeAway(_) => "judge away",
             Self::Slow(_) => "slow link",
             Self::Checkpoint => "forced checkpoint",
+            Self::Ordered(..) => "order",
         }
     }
 
     /// All kinds.
-    pub const KINDS: [&'static str; 13] = [
+    pub const KINDS: [&'static str; 14] = [
         "host crash",
         "QEMU killed",
         "QEMU frozen",
@@ -94,6 +98,7 @@ impl Fault {
         "judge away",
         "slow link",
         "forced checkpoint",
+        "order",
     ];
 
     fn draw(random: &mut Random) -> Self {

@@ -85,6 +85,7 @@ impl World {
             Fault::JudgeAway(_) => self.judge_away = self.judge_away.max(until),
             Fault::Slow(delay) => self.slow = (until, delay),
             Fault::Checkpoint => self.begin_checkpoint(self.primary),
+            Fault::Ordered(side, verb) => self.ordered(side, verb),
         }
     }
 }

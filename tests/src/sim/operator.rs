@@ -4,7 +4,7 @@
 use super::host::{Agent, Datapath};
 use super::vm::Vm;
 use super::world::{Event, World};
-use colo_user::failover::verbs::Reply;
+use colo_user::failover::verbs::{Reply, Verb};
 use colo_user::failover::{Standing, Why};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ const LOOK: Duration = Duration::from_millis(300);
 impl World {
     /// A side stands for another reason.
     pub(super) fn stands(&mut self, side: usize, why: Why) {
+        self.closed_by_order(side, why);
         if why == Why::TranslationLost {
             self.mark("translation lost");
             self.at(self.calm + ORDERS, Event::Promote(side));
@@ -39,18 +40,13 @@ impl World {
         if self.hosts[side].agent_ready() > self.now || other.vm_lives(self.now) && !closed {
             return self.after(LOOK, Event::Promote(side));
         }
-        let now = self.local(side);
-        let host = &mut self.hosts[side];
-        let Some(Agent::Secondary(agent)) = &mut host.agent else { return };
-        let reply = agent.promote(now, &mut host.io);
+        self.forsaken = Some(side);
+        let reply = self.give(side, Verb::Promote { force: true });
         self.note(|| format!("{side} is to be promoted: {reply:?}"));
-        match reply {
-            Reply::Begun => self.forsaken = Some(side),
-            Reply::Done(_) | Reply::Refused(_) => self.after(LOOK, Event::Promote(side)),
+        if reply != Some(Reply::Begun) {
+            self.forsaken = None;
+            self.after(LOOK, Event::Promote(side));
         }
-        self.carry_out(side);
-        self.wake(side);
-        self.vm_turns(side);
     }
 
     /// The service gets a new secondary on the other host, which is repaired for it: a new VM, a new agent. A survivor that

@@ -9,6 +9,7 @@ use colo_user::agent::place::Place;
 use colo_user::agent::primary::{Effect, OnPeerLoss, Primary};
 use colo_user::agent::protection::Reason;
 use colo_user::compare::{Limits, Policy, Token};
+use colo_user::failover::verbs::{Commanded as _, Context, Reply, Verb};
 use colo_user::failover::{self, Config, Order, Past, Standing, Why};
 use colo_user::judge::Claimant;
 use colo_user::link::frame::{Message, Role};
@@ -126,6 +127,14 @@ impl PrimaryAgent {
             self.core.stalled(now, &mut self.effects);
             self.apply(io);
         }
+    }
+
+    /// An operator orders something.
+    pub fn ordered(&mut self, now: Mono, verb: Verb, context: &Context, io: &mut Io) -> Reply {
+        let reply = self.machine.order(now, verb, context, &mut self.orders);
+        self.obey(now, io);
+        self.apply(io);
+        reply
     }
 
     fn connect(&mut self, now: Mono, io: &mut Io) {
@@ -342,8 +351,16 @@ impl PrimaryAgent {
                 }
                 Order::Remember(memory) => io.kept = Some(memory),
                 Order::TakeOver => unreachable!("a primary does not take over"),
-                Order::Flush | Order::Checkpoint | Order::Pause | Order::Anew(_) => {
-                    unreachable!("no operator gives orders here")
+                Order::Flush => self.apply(io),
+                Order::Checkpoint => self.eye.vm.want(),
+                Order::Pause => {
+                    self.open();
+                    self.core.pause(now, &mut self.effects);
+                }
+                Order::Anew(term) => {
+                    self.joined = false;
+                    self.core.set_term(term);
+                    self.core.unpause(now, io.outbox());
                 }
             }
         }

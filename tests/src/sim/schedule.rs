@@ -19,6 +19,8 @@ pub const BOUND: Duration = Duration::from_secs(8);
 pub struct Plan {
     /// What is broken on purpose.
     pub broken: Option<Broken>,
+    /// Whether an operator orders this and that.
+    pub orders: bool,
     /// Whether to keep a trace.
     pub trace: bool,
 }
@@ -26,7 +28,7 @@ pub struct Plan {
 /// Runs the schedule of `seed`.
 #[must_use]
 pub fn run(seed: u64, plan: Plan) -> Outcome {
-    run_with(seed, &faults(seed), plan)
+    run_with(seed, &faults(seed, plan.orders), plan)
 }
 
 /// A schedule that fails with as few faults as one at a time can be left out.
@@ -46,7 +48,7 @@ pub fn shortest(seed: u64, plan: Plan) -> Failed {
         let found = run_with(seed, faults, Plan { trace: false, ..plan }).violation;
         kind.is_some() && found.map(|violation| violation.kind()) == kind
     };
-    let fewest = shrink(faults(seed), fails);
+    let fewest = shrink(faults(seed, plan.orders), fails);
     let outcome = run_with(seed, &fewest, Plan { trace: true, ..plan });
     let faults = fewest.iter().map(|(at, fault)| format!("{:9.6} {fault:?}", at.as_nanos() as f64 / 1e9));
     Failed { faults: faults.collect(), outcome }
@@ -137,7 +139,10 @@ impl World {
     fn served(&self) -> bool {
         let host = &self.hosts[self.service];
         let standing = host.agent.as_ref().map(|agent| agent.standing().0);
-        let speaks = matches!(standing, Some(Standing::Alone | Standing::Protected | Standing::Passing));
+        let speaks = matches!(
+            standing,
+            Some(Standing::Alone | Standing::Protected | Standing::Passing | Standing::Paused)
+        );
         speaks && host.vm_lives(self.now)
     }
 

@@ -10,7 +10,7 @@ use colo_user::agent::protection::Reason;
 use colo_user::agent::secondary::{Effect, Injection, Secondary};
 use colo_user::failover::verbs::{Commanded as _, Context, Reply, Verb};
 use colo_user::failover::{self, Order, Parting, Standing, Why};
-use colo_user::judge::{Claimant, Prospect};
+use colo_user::judge::Claimant;
 use colo_user::link::frame::{Message, Role};
 use colo_user::mono::Mono;
 use colo_user::translate::Limits;
@@ -103,11 +103,11 @@ impl SecondaryAgent {
         }
     }
 
-    /// An operator orders it to take over, whatever the judge says.
-    pub fn promote(&mut self, now: Mono, io: &mut Io) -> Reply {
-        let context = Context { judge: Prospect::Reachable, fresh: 0 };
-        let reply = self.machine.order(now, Verb::Promote { force: true }, &context, &mut self.orders);
+    /// An operator orders something.
+    pub fn ordered(&mut self, now: Mono, verb: Verb, context: &Context, io: &mut Io) -> Reply {
+        let reply = self.machine.order(now, verb, context, &mut self.orders);
         self.obey(now, io);
+        self.apply(io);
         reply
     }
 
@@ -267,6 +267,7 @@ impl SecondaryAgent {
                     self.core.part(reason, text, &mut self.effects);
                 }
                 Order::Remember(memory) => io.kept = Some(memory),
+                Order::Shut => io.datapath.mode = Mode::Closed,
                 Order::TakeOver => {
                     self.core.take_over(now, &mut self.effects);
                     if !std::mem::take(&mut self.adopted) {
@@ -281,13 +282,12 @@ impl SecondaryAgent {
                 Order::Hold
                 | Order::Resume
                 | Order::Flush
-                | Order::Shut
                 | Order::Open
                 | Order::Guard
                 | Order::Checkpoint
                 | Order::Pause
                 | Order::Anew(_) => {
-                    unreachable!("a secondary holds nothing, and no operator gives orders here")
+                    unreachable!("a secondary holds nothing")
                 }
             }
         }

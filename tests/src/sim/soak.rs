@@ -22,6 +22,8 @@ pub struct Soak {
     pub seed: u64,
     /// What is broken on purpose.
     pub broken: Option<Broken>,
+    /// An operator orders this and that.
+    pub orders: bool,
     /// Show every event of what fails, or of the only schedule.
     pub trace: bool,
     /// One JSON object on standard output in place of the table.
@@ -76,6 +78,7 @@ impl Sum {
         json!({
             "seed": soak.seed,
             "broken": soak.broken.map(Broken::name),
+            "orders": soak.orders,
             "schedules": self.schedules,
             "seconds": took.as_secs_f64(),
             "events": self.events,
@@ -121,7 +124,7 @@ pub fn soak(soak: &Soak) -> anyhow::Result<ExitCode> {
     stop::on_signals()?;
     // What the cores say of themselves when they fail is part of the outcome.
     std::panic::set_hook(Box::new(|_| {}));
-    let plan = Plan { broken: soak.broken, trace: false };
+    let plan = Plan { broken: soak.broken, orders: soak.orders, trace: false };
     let begun = Instant::now();
     let next = AtomicU64::new(0);
     let failures = AtomicUsize::new(0);
@@ -190,7 +193,7 @@ fn failures_text(soak: &Soak, sum: &Sum) -> String {
     for (seed, what) in sum.failed.iter().take(NAMED) {
         text.push_str(&format!("\n  FAILED seed {seed}: {what}"));
     }
-    let plan = Plan { broken: soak.broken, trace: true };
+    let plan = Plan { broken: soak.broken, orders: soak.orders, trace: true };
     if let Some((seed, _)) = sum.failed.first() {
         let failed = shortest(*seed, plan);
         text.push_str(&format!("\n\nseed {seed} fails with these alone:\n  {}", failed.faults.join("\n  ")));
@@ -198,7 +201,10 @@ fn failures_text(soak: &Soak, sum: &Sum) -> String {
         let shown = if soak.trace { trace.len() } else { 40 };
         text.push_str(&format!("\n{}\n", trace[trace.len() - shown.min(trace.len())..].join("\n")));
         let broken = soak.broken.map_or_else(String::new, |broken| format!(" --broken {}", broken.name()));
-        text.push_str(&format!("again: cargo xtask soak sim --seed {seed} --schedules 1 --trace{broken}\n"));
+        let orders = if soak.orders { " --orders" } else { "" };
+        text.push_str(&format!(
+            "again: cargo xtask soak sim --seed {seed} --schedules 1 --trace{broken}{orders}\n"
+        ));
     } else if soak.trace && soak.schedules == 1 {
         text.push_str(&run(soak.seed, plan).trace.join("\n"));
     }

@@ -7,6 +7,7 @@ use super::colo::{self, Word};
 use super::fault::{self, Fault};
 use super::host::{Agent, Datapath, Host, Io, Mode};
 use super::judge::Judge;
+use super::orders;
 use super::primary::PrimaryAgent;
 use super::secondary::SecondaryAgent;
 use super::verdict::Violation;
@@ -500,7 +501,12 @@ impl World {
     }
 }
 
-/// What goes wrong in the schedule of this seed.
-pub(super) fn faults(seed: u64) -> Vec<(Mono, Fault)> {
-    fault::draw(&mut Random::new(seed))
+/// What goes wrong in the schedule of this seed, and with `orders` what an operator orders.
+pub(super) fn faults(seed: u64, orders: bool) -> Vec<(Mono, Fault)> {
+    let mut faults = fault::draw(&mut Random::new(seed));
+    if orders {
+        faults.extend(orders::draw(&mut Random::new(seed ^ 0x6f72_6465), &faults));
+        faults.sort_by_key(|(at, _)| *at);
+    }
+    faults
 }
