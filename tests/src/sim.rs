@@ -18,7 +18,8 @@
 //! 2. Nothing that the client saw is taken back: it hears no other byte, number or answer where it heard one, no reset, and
 //!    whoever goes on alone has said all that it heard and owns all that it was told to have.
 //! 3. Once the judge answers, and all that went wrong has ended or has hit one side only, one side serves within
-//!    [`BOUND`], unless the right went to a side that was then lost.
+//!    [`BOUND`], unless the right went to a side that was then lost, or an operator has closed it. Where that takes an
+//!    operator's order, the connections of the pair are forgone, and others are served.
 //! 4. Then every question of the client is answered, and nothing is held.
 //!
 //! What the simulator has of its own and of which nothing is decided by it: QEMU, kernel (the direct path is the translator of

@@ -39,15 +39,20 @@ fn slice(plan: Plan) {
 /// Each of them once showed what no other had.
 #[test]
 fn what_was_found_once_stays_away() {
+    // The secondary's agent was killed after it had asked: its successor took over without its translation, or with an old one.
     let without_translation = [
         7_071, 10_362, 17_709, 19_009, 35_349, 54_459, 54_798, 58_615, 62_871, 66_091, 69_184, 73_093,
         95_209, 95_328, 98_954,
     ];
+    // The channel between the QEMUs broke as a survivor entered COLO, without a link between the agents.
     let in_colo_without_a_pair = [72_463];
     let rest = [80_604, 94_146];
     for seed in without_translation.into_iter().chain(in_colo_without_a_pair).chain(rest) {
         assert_eq!(sim::run(seed, Plan::default()).violation, None, "seed {seed}");
     }
+    // A new secondary's host was lost as QEMU entered COLO.
+    let orders = Plan { orders: true, ..Plan::default() };
+    assert_eq!(sim::run(20_560, orders).violation, None, "seed 20560 with orders");
 }
 
 #[test]

@@ -346,9 +346,10 @@ impl Primary {
     pub fn trouble(&mut self, now: Mono, trouble: Trouble, out: &mut Vec<Order>) {
         match (trouble, &self.state) {
             // It went into COLO for a pair that never was: no other side can be the service.
-            (Trouble::Stranded, State::Passing { .. } | State::Alone) => {
+            (Trouble::Stuck | Trouble::Stranded, State::Passing { .. } | State::Alone) => {
                 self.take_over(now, out);
-                self.why = Why::LeftColo;
+                let stuck = trouble == Trouble::Stuck;
+                self.why = if stuck { Why::CheckpointOverdue } else { Why::LeftColo };
             }
             (_, State::Unknown | State::Alone | State::Closed) | (Trouble::Frozen, State::TakingOver(_)) => {}
             // Another may be started there.
@@ -480,9 +481,12 @@ impl Primary {
     }
 
     fn alone(&mut self, out: &mut Vec<Order>) {
-        let unrivalled = matches!(self.state, State::TakingOver(_)) && self.why == Why::LeftColo;
-        let why = if self.forced { Why::Forced } else { Why::JudgeSaidYes };
-        let why = if unrivalled { Why::LeftColo } else { why };
+        let why = match (&self.state, self.why) {
+            // Nobody was asked.
+            (State::TakingOver(_), why @ (Why::LeftColo | Why::CheckpointOverdue)) => why,
+            _ if self.forced => Why::Forced,
+            _ => Why::JudgeSaidYes,
+        };
         (self.state, self.why, self.pausing) = (State::Alone, why, false);
         self.remember(Standing::Alone, out);
         out.push(Order::Open);
@@ -512,7 +516,8 @@ impl Primary {
     }
 
     fn remember(&self, standing: Standing, out: &mut Vec<Order>) {
-        if let Some(term) = self.term {
+        // A survivor that has met a new secondary has the session's term alone: what it remembers replaces that it was alone.
+        if let Some(term) = self.term.or(self.next.map(|next| next.term)) {
             let next = self.next.filter(|next| next.cut).map(|next| next.term);
             out.push(Order::Remember(Memory { term, next, claimant: self.claimant, standing }));
         }

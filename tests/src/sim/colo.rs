@@ -85,6 +85,7 @@ impl World {
         (vm.colo, vm.migration, vm.stage) = (ColoMode::Primary, Some(MigrationStatus::Colo), Stage::Stopped);
         vm.event(at, EventKind::Migration(MigrationStatus::Colo));
         let state = Box::new(vm.guest.clone());
+        self.note(|| format!("QEMU {primary} is in COLO"));
         self.wake(primary);
         self.say(secondary, Word::State(state));
     }

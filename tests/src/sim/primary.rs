@@ -196,7 +196,8 @@ impl PrimaryAgent {
             };
             self.cuts(io);
             self.mirrored(now, io);
-            let first = io.datapath.next_index - io.vm.tap.len() as u64;
+            // What came straight through before has no number.
+            let first = io.datapath.next_index.saturating_sub(io.vm.tap.len() as u64);
             let exact = !runs(&self.told) && !io.vm.runs;
             let bases = io.datapath.translator.iter().flat_map(Translator::bases).collect();
             self.core.copied(entry, (first, exact), bases, io.outbox());

@@ -219,22 +219,23 @@ fn a_question_while_the_session_is_begun_ends_the_session() {
 
 #[test]
 fn a_guest_that_stands_still_for_a_pair_that_never_was_goes_on_without_it() {
-    let mut fresh = Rig::new(config(), Past::Fresh, None);
-    let mut survivor = Rig::new(config(), Past::Was, Some(memory(Standing::Alone)));
-    let mut again = Rig::new(config(), Past::Was, Some(memory(Standing::Alone)));
-    again.joined(2, 2);
-    for (rig, standing) in
-        [(&mut fresh, Standing::Passing), (&mut survivor, Standing::Alone), (&mut again, Standing::Passing)]
-    {
-        rig.orders();
-        // As one has it for good that has left COLO.
-        rig.machine.trouble(at(10), Trouble::LeftColo, &mut rig.out);
-        assert_eq!((rig.machine.standing(), rig.orders()), (standing, Vec::new()));
-        rig.machine.trouble(at(20), Trouble::Stranded, &mut rig.out);
-        assert_eq!(rig.standing(), (Standing::TakingOver, Why::LeftColo));
-        assert_eq!(rig.orders()[0], Order::Bye(Parting::TookOver));
-        rig.runs_alone(30);
-        assert_eq!(rig.standing(), (Standing::Alone, Why::LeftColo));
+    for (trouble, why) in [(Trouble::Stranded, Why::LeftColo), (Trouble::Stuck, Why::CheckpointOverdue)] {
+        let fresh = Rig::new(config(), Past::Fresh, None);
+        let survivor = Rig::new(config(), Past::Was, Some(memory(Standing::Alone)));
+        let mut again = Rig::new(config(), Past::Was, Some(memory(Standing::Alone)));
+        again.joined(2, 2);
+        let all = [(fresh, Standing::Passing), (survivor, Standing::Alone), (again, Standing::Passing)];
+        for (mut rig, standing) in all {
+            rig.orders();
+            // As one has it for good that has left COLO.
+            rig.machine.trouble(at(10), Trouble::LeftColo, &mut rig.out);
+            assert_eq!((rig.machine.standing(), rig.orders()), (standing, Vec::new()));
+            rig.machine.trouble(at(20), trouble, &mut rig.out);
+            assert_eq!(rig.standing(), (Standing::TakingOver, why));
+            assert_eq!(rig.orders()[0], Order::Bye(Parting::TookOver));
+            rig.runs_alone(30);
+            assert_eq!(rig.standing(), (Standing::Alone, why));
+        }
     }
     // In a pair the judge is asked, as for every end of COLO.
     let mut rig = Rig::protected(config());

@@ -268,3 +268,16 @@ fn an_order_to_go_on_ends_with_the_next_pair() {
     rig.answer(11, 5, Answer::None("away".into()));
     assert_eq!(rig.standing(), (Standing::Asking, Why::JudgeSilent), "nobody orders it any more");
 }
+
+#[test]
+fn a_survivor_that_is_closed_beside_a_new_secondary_stays_closed() {
+    let mut rig = Rig::new(config(), Past::Was, Some(memory(Standing::Alone)));
+    rig.joined(2, 2);
+    assert_eq!(rig.machine.standing(), Standing::Passing);
+    rig.orders();
+    assert!(matches!(rig.order(10, Verb::Demote), Reply::Done(_)));
+    rig.closed(Why::Demoted);
+    assert_eq!(rig.kept, Some(Memory { term: 2, ..memory(Standing::Closed) }));
+    let mut rig = Rig::new(config(), Past::Was, rig.kept);
+    rig.closed(Why::AgentRestarted);
+}
