@@ -452,7 +452,7 @@ impl Primary {
     /// The other side goes on, in this term or in the next, and says so when it is met. Only one whose agent was started again
     /// since it asked may not be able to: it loads a state of another term, while this side can still make one.
     fn refuse(&mut self, now: Mono, out: &mut Vec<Order>) {
-        let until = *self.refused.get_or_insert(now + precedence(self.config.lease));
+        let until = *self.refused.get_or_insert_with(|| now + precedence(self.config.lease));
         self.hold(Some(until).filter(|_| !self.joined), Why::JudgeSaidNo, out);
     }
 
@@ -517,7 +517,7 @@ impl Primary {
 
     fn remember(&self, standing: Standing, out: &mut Vec<Order>) {
         // A survivor that has met a new secondary has the session's term alone: what it remembers replaces that it was alone.
-        if let Some(term) = self.term.or(self.next.map(|next| next.term)) {
+        if let Some(term) = self.term.or_else(|| self.next.map(|next| next.term)) {
             let next = self.next.filter(|next| next.cut).map(|next| next.term);
             out.push(Order::Remember(Memory { term, next, claimant: self.claimant, standing }));
         }

@@ -10,7 +10,7 @@ use colo_user::agent::primary::{Effect, OnPeerLoss, Primary};
 use colo_user::agent::protection::Reason;
 use colo_user::compare::{Limits, Policy, Token};
 use colo_user::failover::verbs::{Commanded as _, Context, Reply, Verb};
-use colo_user::failover::{self, Config, Order, Past, Standing, Why};
+use colo_user::failover::{self, Config, Order, Parting, Past, Standing, Why};
 use colo_user::judge::Claimant;
 use colo_user::link::frame::{Message, Role};
 use colo_user::mono::Mono;
@@ -291,6 +291,12 @@ impl PrimaryAgent {
             self.machine.done(now, step, &Ok(value), &mut self.orders);
         }
         self.machine.tick(now, &mut self.orders);
+        if matches!(self.machine.standing(), Standing::Passing | Standing::Alone) && self.core.has_left_colo()
+        {
+            // No pair came of it: what is held for one leaves, and the agents meet anew.
+            self.core.go_on_alone(now, &mut self.effects);
+            self.orders.push(Order::Bye(Parting::Left));
+        }
         if past.is_some() && std::mem::take(&mut self.adopted) && self.machine.standing() != Standing::Alone {
             io.datapath.mode = Mode::Protect;
             if past == Some(Past::Fresh) {

@@ -330,6 +330,12 @@ impl Primary {
         }
     }
 
+    /// Whether QEMU has left COLO, upon which output is held.
+    #[must_use]
+    pub fn has_left_colo(&self) -> bool {
+        self.following.as_ref().is_some_and(|following| following.guard == Guard::Lost)
+    }
+
     /// The judge has said yes: everything held leaves in order, and from here on at once, until COLO is entered again.
     pub fn go_on_alone(&mut self, now: Mono, effects: &mut Vec<Effect>) {
         self.uncover(now);

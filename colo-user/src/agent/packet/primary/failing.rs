@@ -58,6 +58,11 @@ impl PrimaryThread {
             machine.done(now, step, &outcome, orders);
         }
         machine.tick(now, orders);
+        if matches!(machine.standing(), Standing::Passing | Standing::Alone) && self.core.has_left_colo() {
+            // No pair came of it: what is held for one leaves, and the agents meet anew.
+            self.core.go_on_alone(now, &mut self.effects);
+            orders.push(Order::Bye(Parting::Left));
+        }
         if past.is_some() && std::mem::take(&mut self.adopted) && machine.standing() != Standing::Alone {
             self.datapath.set_mode(Mode::Protect).map_err(io::Error::other)?;
             if past == Some(Past::Fresh) {

@@ -169,8 +169,10 @@ fn what_ends_the_common_epoch_holds_everything() {
             continue;
         }
         rig.effects.clear();
+        assert_eq!(rig.core.has_left_colo(), name == "exit");
         rig.core.go_on_alone(rig.now, &mut rig.effects);
         assert_eq!(rig.effects[..2], [Effect::Release(Token(4)), Effect::Release(Token(5))], "{name}");
+        assert!(!rig.core.has_left_colo());
     }
 }
 
