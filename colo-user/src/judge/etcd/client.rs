@@ -2,7 +2,8 @@
 //! limit at each endpoint. What one endpoint does not answer the next one is asked, and asked first from then on.
 //!
 //! Nothing is believed of a member that has lost the others: transactions are linearizable, and a renewal counts only with a
-//! linearizable look at the key afterwards.
+//! linearizable look at the key afterwards, in the term of the same leader: one that stood still answers renewals with a lease
+//! that it does not keep any more.
 
 use super::http::Http;
 use super::keeper::{Kept, Me, Reply, Request, Seen};
@@ -90,8 +91,11 @@ impl Client {
                 let body = json!({ "ID": lease.to_string() });
                 let answer = self.http.post(endpoint, "lease/keepalive", &body)?;
                 let Some(ttl) = seconds(&answer["result"]["TTL"]) else { return Ok(Reply::Renewed(None)) };
-                let seen = self.look(endpoint, None)?;
-                let bound = seen.role.is_some_and(|kept| kept.lease == *lease);
+                let looked = self.post(endpoint, "kv/txn", &json!({ "success": self.ranges(None) }))?;
+                if !is_same_leader(&answer["result"], &looked) {
+                    return Err("there was another leader before the renewal, or since".to_owned());
+                }
+                let bound = seen_in(&looked)?.role.is_some_and(|kept| kept.lease == *lease);
                 Ok(Reply::Renewed(bound.then_some(ttl)))
             }
             Request::Revoke { lease } => {
@@ -121,6 +125,12 @@ impl Client {
     fn ranges(&self, term: Option<u64>) -> Value {
         self.keys(term).map(|key| json!({ "request_range": { "key": key } })).collect()
     }
+}
+
+/// Whether a member gave both answers in one term of its leader.
+fn is_same_leader(one: &Value, other: &Value) -> bool {
+    let term = |answer: &Value| number(&answer["header"]["raft_term"]);
+    term(one).is_some() && term(one) == term(other)
 }
 
 fn claim_name(term: u64) -> String {

@@ -20,6 +20,14 @@ fn keys_are_read_from_what_the_gateway_says() {
 }
 
 #[test]
+fn two_answers_are_of_one_leader_only_if_both_say_so() {
+    let answer = |term: &str| json!({ "header": { "member_id": "7", "raft_term": term } });
+    assert!(is_same_leader(&answer("5"), &answer("5")));
+    assert!(!is_same_leader(&answer("5"), &answer("6")));
+    assert!(!is_same_leader(&json!({}), &json!({})));
+}
+
+#[test]
 fn numbers_come_as_strings_and_zero_is_left_out() {
     assert_eq!(number(&json!("-5")), Some(-5));
     assert_eq!(number(&json!(5)), Some(5));
