@@ -62,7 +62,8 @@ pub use secondary::Secondary;
 pub use watch::Watch;
 
 use crate::judge::Claimant;
-use crate::link::frame::ByeReason;
+use crate::judge::etcd::keeper::Want;
+use crate::link::frame::{ByeReason, Role};
 use crate::mono::Mono;
 use crate::qmp::command::{self, Call};
 use crate::qmp::{ColoMode, MigrationStatus, Snapshot};
@@ -479,6 +480,23 @@ impl Config {
     #[must_use]
     pub fn margin(lease: Duration) -> Duration {
         (lease / 4).max(Duration::from_millis(250))
+    }
+}
+
+/// What a side that stands so wants of the lease, where the judge gives one.
+#[must_use]
+pub const fn wants(role: Role, (standing, why): (Standing, Why)) -> Want {
+    match (role, standing, why) {
+        (_, Standing::TakingOver | Standing::Alone, Why::Forced) => Want::Forced,
+        (Role::Primary, Standing::Passing | Standing::Protected, _) => Want::Fresh,
+        // What it is was not said yet.
+        (Role::Primary, Standing::Holding, Why::Unknown) => Want::Nothing,
+        (Role::Primary, Standing::Closed, _) => Want::Release,
+        (_, Standing::TakingOver | Standing::Alone, _) | (Role::Primary, _, _) => Want::Again,
+        // The claim brings it; before the VM is known it is perhaps that of an agent before this one.
+        (Role::Secondary, Standing::Asking, _) | (Role::Secondary, _, Why::Unknown) => Want::Nothing,
+        // What came with a yes that nobody waits for any more is in the way of the primary.
+        (Role::Secondary, _, _) => Want::Release,
     }
 }
 

@@ -25,6 +25,35 @@ fn every_word_is_another() {
 }
 
 #[test]
+fn a_secondary_keeps_the_lease_only_while_it_asks_or_serves() {
+    let wanted = |standing, why| wants(Role::Secondary, (standing, why));
+    for standing in Standing::ALL {
+        let want = match standing {
+            Standing::Asking => Want::Nothing,
+            Standing::TakingOver | Standing::Alone => Want::Again,
+            _ => Want::Release,
+        };
+        assert_eq!(wanted(standing, Why::PeerLost), want, "{standing}");
+    }
+    assert_eq!(wanted(Standing::Closed, Why::Unknown), Want::Nothing, "it may be the service");
+    assert_eq!(wanted(Standing::Alone, Why::Forced), Want::Forced);
+}
+
+#[test]
+fn a_primary_has_the_lease_unless_it_is_closed() {
+    let wanted = |standing, why| wants(Role::Primary, (standing, why));
+    for standing in Standing::ALL {
+        let want = match standing {
+            Standing::Passing | Standing::Protected => Want::Fresh,
+            Standing::Closed => Want::Release,
+            _ => Want::Again,
+        };
+        assert_eq!(wanted(standing, Why::PeerLost), want, "{standing}");
+    }
+    assert_eq!(wanted(Standing::Holding, Why::Unknown), Want::Nothing);
+}
+
+#[test]
 fn the_past_of_a_vm_is_read_from_its_qemu() {
     let look = |mode, last_mode, migration| {
         Past::of(&Snapshot {

@@ -5,7 +5,7 @@ use crate::agent::run::Alone;
 use crate::agent::status::Lease;
 use crate::datapath::LeaseEnd;
 use crate::failover::verbs::{Commanded, Context, Ended, Refusal, Reply, Verb};
-use crate::failover::{Config, Memory, Order, Primary, Secondary, Standing, Why};
+use crate::failover::{self, Config, Memory, Order, Primary, Secondary, Standing, Why};
 use crate::judge::etcd::keeper::{Me, Tenure, Want};
 use crate::judge::{Answer, Claim, Claimant, Judge, JudgeSpec, Pair};
 use crate::link::frame::Role;
@@ -169,16 +169,7 @@ impl<M: Commanded> Seat<M> {
 
     /// Tells the judge what this side is about, where that takes a lease.
     pub fn want(&mut self, claimant: Claimant) {
-        let (standing, why) = self.machine.stands();
-        let want = match (self.role, standing) {
-            (_, Standing::TakingOver | Standing::Alone) if why == Why::Forced => Want::Forced,
-            (Role::Primary, Standing::Passing | Standing::Protected) => Want::Fresh,
-            // What it is was not said yet.
-            (Role::Primary, Standing::Holding) if why == Why::Unknown => Want::Nothing,
-            (Role::Primary, Standing::Closed) => Want::Release,
-            (_, Standing::TakingOver | Standing::Alone) | (Role::Primary, _) => Want::Again,
-            (Role::Secondary, _) => Want::Nothing,
-        };
+        let want = failover::wants(self.role, self.machine.stands());
         if let Some(judge) = &self.right.judge
             && self.wanted.replace((want, claimant)) != Some((want, claimant))
         {

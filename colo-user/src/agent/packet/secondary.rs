@@ -19,7 +19,7 @@ use crate::agent::secondary::{Effect, Injection, Secondary};
 use crate::agent::status::{Checkpoints, Standing, Status};
 use crate::agent::times::Summary;
 use crate::announce::Addresses;
-use crate::datapath::{Captured, Datapath, Injected};
+use crate::datapath::{Captured, Datapath, Injected, LeaseEnd};
 use crate::failover;
 use crate::link::buffer::Outbox;
 use crate::link::connect::Connected;
@@ -56,8 +56,11 @@ pub struct SecondaryThread {
     seat: Option<Seat<failover::Secondary>>,
     /// The guest's, to be announced after a takeover.
     addresses: Addresses,
-    /// When they are announced once more.
+    /// When they are, and whether they were before.
     announce: Option<Mono>,
+    announced: bool,
+    /// Nothing leaves beyond its end, where the judge gives one.
+    lease: LeaseEnd,
     /// Programs of an agent before this one go on in the mode that it left until the VM is known.
     adopted: bool,
     last_janitor: Mono,
@@ -83,9 +86,11 @@ impl SecondaryThread {
             effects: Vec::new(),
             last_look: Mono::ZERO,
             told,
-            seat: failover.map(|failover| failover.leased(lease).secondary()),
+            seat: failover.map(|failover| failover.leased(lease.clone()).secondary()),
             addresses: Addresses::default(),
             announce: None,
+            announced: false,
+            lease,
             adopted,
             last_janitor: Mono::ZERO,
             woken: Woken::UNKNOWN,
@@ -124,7 +129,7 @@ impl SecondaryThread {
             let more = self.inject(now)?;
             busy |= more == More::Now;
             // An input cut may have come for a state that is loaded already.
-            busy |= self.core.settles() || self.core.speaks();
+            busy |= self.core.settles() || self.core.speaks() && !self.lease.is_over();
             if now.saturating_since(self.last_look) >= LOOK {
                 self.last_look = now;
                 self.core.losses(self.datapath.pressure().lost);
@@ -146,7 +151,7 @@ impl SecondaryThread {
             let mut deadline =
                 self.core.next_deadline().into_iter().chain(eye.and_then(Eye::next_deadline)).min();
             let seat = self.seat.as_ref().and_then(|seat| seat.machine.next_deadline());
-            deadline = deadline.into_iter().chain(seat).chain(self.announce).min();
+            deadline = deadline.into_iter().chain(seat).chain(self.announces()).min();
             if more == More::Later {
                 let again = now + CREDIT_PAUSE;
                 deadline = Some(deadline.map_or(again, |at| at.min(again)));
@@ -356,7 +361,7 @@ impl SecondaryThread {
                 .seat
                 .as_ref()
                 .map(|seat| Standing::new(seat.machine.standing(), seat.machine.why(), seat.machine.term())),
-            lease: self.seat.as_ref().and_then(|seat| seat.lease(self.datapath.lease().end())),
+            lease: self.seat.as_ref().and_then(|seat| seat.lease(self.lease.end())),
         }
     }
 

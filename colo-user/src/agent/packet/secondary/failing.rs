@@ -171,8 +171,7 @@ impl SecondaryThread {
         if let Err(error) = self.datapath.pin() {
             warn!("the guest speaks for as long as this agent runs: {error}");
         }
-        self.announce(now);
-        self.announce = Some(now + AGAIN);
+        (self.announce, self.announced) = (Some(now), false);
         self.captured(now)?;
         self.speak(now)
     }
@@ -208,6 +207,11 @@ impl SecondaryThread {
         self.seat.as_ref().is_some_and(|seat| seat.machine.standing() == Standing::Alone)
     }
 
+    /// When there is something to announce.
+    pub(super) fn announces(&self) -> Option<Mono> {
+        self.announce.filter(|_| !self.lease.is_over())
+    }
+
     fn announce(&mut self, now: Mono) {
         let frames: Vec<_> = self.addresses.frames().collect();
         if frames.is_empty() {
@@ -221,17 +225,21 @@ impl SecondaryThread {
         info!("{} addresses of the guest announced at {} ms", frames.len(), now.as_nanos() / 1_000_000);
     }
 
-    /// After a takeover: what the agent still has of the guest's words, and the second announcement.
+    /// After a takeover, while the lease lasts: what the agent still has of the guest's words, and two announcements.
     fn speak(&mut self, now: Mono) -> io::Result<()> {
+        if self.lease.is_over() {
+            return Ok(());
+        }
         let mut said = false;
+        if self.announce.is_some_and(|at| now >= at) {
+            let again = !std::mem::replace(&mut self.announced, true);
+            self.announce = again.then(|| now + AGAIN);
+            self.announce(now);
+            said = true;
+        }
         for frame in (0..SAY_BATCH).map_while(|_| self.core.next_unreleased()) {
             // What finds no room is counted there, and TCP says it again.
             let _ = self.datapath.emit(&frame);
-            said = true;
-        }
-        if self.announce.is_some_and(|at| now >= at) {
-            self.announce = None;
-            self.announce(now);
             said = true;
         }
         if said { self.datapath.flush() } else { Ok(()) }
