@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use colo_tests::{
     lab::{self, child::Programs},
     pair::{self, stage::target},
-    sim::{self, Broken},
+    sim::{self, Broken, JudgeKind},
 };
 
 /// Two replicas of a server, the agents between them, and clients.
@@ -98,9 +98,12 @@ enum Soak {
         /// How many schedules
         #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
         schedules: u64,
-        /// The first schedule's seed; each further one has the next
+        /// The first seed; each further one is the next
         #[arg(long, default_value_t = 1)]
         seed: u64,
+        /// Only with this judge, `lock` or `etcd` [default: each seed with both]
+        #[arg(long, value_name = "KIND", value_parser = judge)]
+        judge: Option<JudgeKind>,
         /// Break this on purpose, to see it found
         #[arg(long, value_name = "WHAT", value_parser = broken)]
         broken: Option<Broken>,
@@ -114,6 +117,12 @@ enum Soak {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// Whom simulated agents may ask.
+fn judge(name: &str) -> Result<JudgeKind, String> {
+    let found = JudgeKind::ALL.into_iter().find(|judge| judge.name() == name);
+    found.ok_or_else(|| format!("`{name}` is none of {}", JudgeKind::ALL.map(JudgeKind::name).join(", ")))
 }
 
 /// What can be broken on purpose.
@@ -158,8 +167,8 @@ fn main() -> Result<ExitCode> {
                     pair::soak::takeover(&programs, runs, only.as_deref(), seed, json)
                 }
                 Soak::Short { connections } => pair::soak::short(&programs, connections),
-                Soak::Sim { schedules, seed, broken, orders, trace, json } => {
-                    sim::soak::soak(&sim::soak::Soak { schedules, seed, broken, orders, trace, json })
+                Soak::Sim { schedules, seed, judge, broken, orders, trace, json } => {
+                    sim::soak::soak(&sim::soak::Soak { schedules, seed, judge, broken, orders, trace, json })
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! What goes wrong, and when: drawn from a seed, and made shorter where a schedule fails.
 
+use super::etcd::{MEMBERS, Which};
 use crate::random::Random;
 use colo_user::failover::verbs::Verb;
 use colo_user::mono::Mono;
@@ -12,6 +13,8 @@ pub(super) const LAST: u64 = 7000;
 pub(super) const AGAIN: Duration = Duration::from_secs(5);
 /// Most of them in one schedule.
 const MOST: u64 = 6;
+/// One more than the most of them that hit members of etcd.
+const MOST_MEMBERS: u64 = 4;
 
 /// One of the two hosts, by number: the primary's is 0.
 pub(super) type Side = usize;
@@ -45,6 +48,14 @@ pub(super) enum Fault {
     Checkpoint,
     /// An operator orders something.
     Ordered(Side, Verb),
+    /// A member of etcd is lost for good; the first one only.
+    MemberGone(Which),
+    /// A member does nothing for a while: its clock goes on.
+    MemberPaused(Which, Duration),
+    /// The other members do not hear it, nor it them.
+    MemberIsolated(Which, Duration),
+    /// A host reaches no other member.
+    MemberOnly { side: Side, reaches: Which, lasts: Duration },
 }
 
 impl Fault {
@@ -57,6 +68,9 @@ impl Fault {
             | Self::HostPaused(_, lasts)
             | Self::Partition { lasts, .. }
             | Self::JudgeCut { lasts, .. }
+            | Self::MemberPaused(_, lasts)
+            | Self::MemberOnly { lasts, .. }
+            | Self::MemberIsolated(_, lasts)
             | Self::JudgeAway(lasts) => lasts,
             Self::Slow(_) => SLOW,
             _ => Duration::ZERO,
@@ -80,11 +94,15 @@ impl Fault {
             Self::Slow(_) => "slow link",
             Self::Checkpoint => "forced checkpoint",
             Self::Ordered(..) => "order",
+            Self::MemberGone(_) => "etcd member gone",
+            Self::MemberPaused(..) => "etcd member paused",
+            Self::MemberIsolated(..) => "etcd member isolated",
+            Self::MemberOnly { .. } => "one etcd member reached",
         }
     }
 
     /// All kinds.
-    pub const KINDS: [&'static str; 14] = [
+    pub const KINDS: [&'static str; 18] = [
         "host crash",
         "QEMU killed",
         "QEMU frozen",
@@ -99,6 +117,10 @@ impl Fault {
         "slow link",
         "forced checkpoint",
         "order",
+        "etcd member gone",
+        "etcd member paused",
+        "etcd member isolated",
+        "one etcd member reached",
     ];
 
     fn draw(random: &mut Random) -> Self {
@@ -158,6 +180,32 @@ pub(super) fn draw(random: &mut Random) -> Vec<(Mono, Fault)> {
         .collect();
     faults.sort_by_key(|(at, _)| *at);
     faults
+}
+
+/// What goes wrong besides with the members of etcd, most of it around what goes wrong anyway.
+pub(super) fn draw_members(random: &mut Random, faults: &mut Vec<(Mono, Fault)>) {
+    for _ in 0..random.below(MOST_MEMBERS) {
+        let near = faults[random.below(faults.len() as u64) as usize].0;
+        let at = match random.below(3) {
+            0 => Mono::ZERO + random.millis(FIRST, LAST),
+            1 => near + random.millis(0, 1500),
+            _ => Mono::from_nanos(near.as_nanos().saturating_sub(random.millis(0, 1500).as_nanos() as u64)),
+        };
+        let which = if random.below(2) == 0 {
+            Which::Leader
+        } else {
+            Which::Member(random.below(MEMBERS as u64) as usize)
+        };
+        let lasts = if random.below(2) == 0 { random.millis(20, 800) } else { random.millis(800, 5000) };
+        let fault = match random.below(8) {
+            0 => Fault::MemberGone(which),
+            1..=3 => Fault::MemberPaused(which, lasts),
+            4 | 5 => Fault::MemberOnly { side: random.below(2) as Side, reaches: which, lasts },
+            _ => Fault::MemberIsolated(which, lasts),
+        };
+        faults.push((at, fault));
+    }
+    faults.sort_by_key(|(at, _)| *at);
 }
 
 /// The fewest of `faults` with which `fails` still says yes, leaving out one at a time.

@@ -1,12 +1,19 @@
 //! Faults carried out.
 
 use super::VM_LIMIT;
+use super::etcd::{Etcd, Which};
 use super::fault::Fault;
 use super::host::Mode;
 use super::world::{Event, World};
 use colo_user::qmp::Notice;
 
 impl World {
+    fn member(&mut self, hit: impl FnOnce(&mut Etcd)) {
+        if let Some(etcd) = &mut self.etcd {
+            hit(etcd);
+        }
+    }
+
     pub(super) fn fault(&mut self, fault: Fault) {
         self.note(|| format!("fault: {fault:?}"));
         let until = self.now + fault.lasts();
@@ -64,6 +71,9 @@ impl World {
                 let host = &mut self.hosts[side];
                 host.asleep_until = host.asleep_until.max(until);
                 host.harmed |= lasts >= VM_LIMIT / 2;
+                if self.suspends {
+                    host.clock.sleeps(self.now, until);
+                }
                 self.wake(side);
             }
             Fault::Reset { seen } => self.reset(seen),
@@ -82,7 +92,25 @@ impl World {
                     self.cut_answers[side] = self.cut_answers[side].max(until);
                 }
             }
-            Fault::JudgeAway(_) => self.judge_away = self.judge_away.max(until),
+            Fault::JudgeAway(_) => {
+                self.judge_away = self.judge_away.max(until);
+                if let Some(etcd) = &mut self.etcd {
+                    let leader = etcd.named(Which::Leader);
+                    etcd.isolates(leader, until);
+                    etcd.isolates((leader + 1) % super::etcd::MEMBERS, until);
+                }
+            }
+            Fault::MemberOnly { side, reaches, .. } => {
+                let reached = self.etcd.as_ref().map(|etcd| etcd.named(reaches));
+                for (member, cut) in self.cut_members[side].iter_mut().enumerate() {
+                    if reached.is_some_and(|reached| reached != member) {
+                        *cut = until.max(*cut);
+                    }
+                }
+            }
+            Fault::MemberGone(which) => self.member(|etcd| etcd.loses(etcd.named(which))),
+            Fault::MemberPaused(which, _) => self.member(|etcd| etcd.pauses(etcd.named(which), until)),
+            Fault::MemberIsolated(which, _) => self.member(|etcd| etcd.isolates(etcd.named(which), until)),
             Fault::Slow(delay) => self.slow = (until, delay),
             Fault::Checkpoint => self.begin_checkpoint(self.primary),
             Fault::Ordered(side, verb) => self.ordered(side, verb),

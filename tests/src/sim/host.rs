@@ -1,15 +1,17 @@
 //! One host: its VM, its data path, its end of the link and its agent; what an agent reaches of it is [`Io`].
 
 use super::clock::Clock;
+use super::keeping::Keeping;
 use super::primary::PrimaryAgent;
 use super::secondary::SecondaryAgent;
 use super::vm::Vm;
 use crate::random::Random;
 use colo_user::failover::{Memory, Standing, Why};
+use colo_user::judge::etcd::keeper::{Me, Tenure, Want};
 use colo_user::judge::{Answer, Claimant};
 use colo_user::link::buffer::Outbox;
 use colo_user::link::frame::{ByeReason, Message};
-use colo_user::mono::Mono;
+use colo_user::mono::{Boot, Mono};
 use colo_user::translate::{Event, Translator};
 use std::collections::VecDeque;
 
@@ -21,6 +23,14 @@ pub(super) enum Mode {
     Secondary,
     Pass,
     Closed,
+}
+
+/// The end of a side's lease, as the kernel has it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lease {
+    pub end: Boot,
+    /// Whose it is.
+    pub of: Claimant,
 }
 
 /// What is in the kernel.
@@ -36,6 +46,8 @@ pub(super) struct Datapath {
     /// Copies of input.
     pub mirror: VecDeque<(u64, Vec<u8>)>,
     pub next_index: u64,
+    /// Where the judge gives one: nothing leaves or enters when it has ended.
+    pub lease: Option<Lease>,
 }
 
 impl Datapath {
@@ -47,7 +59,13 @@ impl Datapath {
             ring: VecDeque::new(),
             mirror: VecDeque::new(),
             next_index: 0,
+            lease: None,
         }
+    }
+
+    /// Whether there is a lease, and it has ended.
+    pub fn is_over(&self, now: Boot) -> bool {
+        self.lease.is_some_and(|lease| now >= lease.end)
     }
 
     /// A frame of the guest on the direct path; several where one was kept.
@@ -92,8 +110,17 @@ pub(super) enum Out {
     /// A frame leaves the uplink.
     Emit(Vec<u8>),
     Ask(u64, Claimant),
+    /// What it is about, where the judge gives a lease.
+    Want(Want, Me),
     /// This guest is the service from here on.
     Serves,
+}
+
+/// What the judge says to an agent.
+#[derive(Clone, Debug)]
+pub(super) enum Said {
+    Answer(u64, Answer),
+    Tenure(Tenure),
 }
 
 /// What an agent reaches.
@@ -106,11 +133,13 @@ pub(super) struct Io {
     pub incoming: Option<End>,
     /// Ends that the agent has closed, with what it said last.
     pub closed: Vec<End>,
-    pub answers: VecDeque<(u64, Answer)>,
+    pub answers: VecDeque<Said>,
     pub kept: Option<Memory>,
     pub out: Vec<Out>,
     /// A random number for each session that is offered.
     pub fresh: Random,
+    /// The clock of the lease, at the beginning of the turn.
+    pub boot: Boot,
 }
 
 impl Io {
@@ -121,6 +150,11 @@ impl Io {
             end.outbox.push(&Message::Bye { reason, text: &text });
         }
         self.closed.push(end);
+    }
+
+    /// Whether the lease has ended, where there is one.
+    pub fn is_over(&self) -> bool {
+        self.datapath.is_over(self.boot)
     }
 
     pub fn outbox(&mut self) -> Option<&mut Outbox> {
@@ -174,6 +208,8 @@ pub(super) struct Host {
     pub asleep_until: Mono,
     pub agent_asleep_until: Mono,
     pub agent: Option<Agent>,
+    /// The agent's thread for etcd.
+    pub keeping: Option<Keeping>,
     pub io: Io,
     /// When the agent's next turn is due.
     pub turn_at: Option<Mono>,

@@ -67,7 +67,7 @@ impl World {
         self.agent_gone(other);
         let now = self.now;
         let host = &mut self.hosts[other];
-        (host.up, host.agent, host.vm_at) = (true, None, None);
+        (host.up, host.agent, host.keeping, host.vm_at) = (true, None, None, None);
         (host.io.vm, host.io.datapath, host.io.kept) = (Vm::new(now, false), Datapath::new(), None);
         host.io.closed.clear();
         host.io.answers.clear();

@@ -2,7 +2,7 @@
 //! nothing: what the cores say is carried out on a simulated host.
 
 use super::eye::{Eye, runs};
-use super::host::{Io, Mode, Out};
+use super::host::{Io, Mode, Out, Said};
 use super::vm::{Call, Tag};
 use super::{Broken, PEER_LIMIT, VM_LIMIT};
 use colo_user::agent::place::Place;
@@ -12,6 +12,7 @@ use colo_user::compare::{Limits, Policy, Token};
 use colo_user::failover::verbs::{Commanded as _, Context, Reply, Verb};
 use colo_user::failover::{self, Config, Order, Parting, Past, Standing, Why};
 use colo_user::judge::Claimant;
+use colo_user::judge::etcd::keeper::{Me, Want};
 use colo_user::link::frame::{Message, Role};
 use colo_user::mono::Mono;
 use colo_user::translate::Translator;
@@ -43,12 +44,27 @@ pub(super) struct PrimaryAgent {
     tokens: u64,
     effects: Vec<Effect>,
     adopted: bool,
+    wanted: Option<(Want, Claimant)>,
     broken: Option<Broken>,
 }
 
 /// What a failover machine is told.
 pub(super) fn config() -> Config {
     Config { judged: true, vm_limit: VM_LIMIT, lease: PEER_LIMIT, before: Vec::new() }
+}
+
+/// Tells the judge what a side is about, if that is something else than before.
+pub(super) fn want(
+    wanted: &mut Option<(Want, Claimant)>,
+    role: Role,
+    stands: (Standing, Why),
+    claimant: Claimant,
+    io: &mut Io,
+) {
+    let want = failover::wants(role, stands);
+    if wanted.replace((want, claimant)) != Some((want, claimant)) {
+        io.out.push(Out::Want(want, Me { claimant, role }));
+    }
 }
 
 impl PrimaryAgent {
@@ -78,6 +94,7 @@ impl PrimaryAgent {
             tokens: 0,
             effects: Vec::new(),
             adopted,
+            wanted: None,
             broken,
         }
     }
@@ -113,8 +130,11 @@ impl PrimaryAgent {
             io.end = Some(end);
             self.connect(now, io);
         }
-        while let Some((term, answer)) = io.answers.pop_front() {
-            self.machine.answer(now, term, &answer, &mut self.orders);
+        while let Some(said) = io.answers.pop_front() {
+            match said {
+                Said::Answer(term, answer) => self.machine.answer(now, term, &answer, &mut self.orders),
+                Said::Tenure(tenure) => self.machine.tenure(now, &tenure, &mut self.orders),
+            }
             self.obey(now, io);
         }
         self.mirrored(now, io);
@@ -207,7 +227,7 @@ impl PrimaryAgent {
 
     /// Broken on purpose: what is held leaves as soon as the guest stands still to be copied.
     fn release_all_parked(&mut self, io: &mut Io) {
-        if self.gate == Gate::Open {
+        if self.gate == Gate::Open && !io.is_over() {
             io.out.extend(self.parked.values().cloned().map(Out::Emit));
         }
     }
@@ -240,10 +260,17 @@ impl PrimaryAgent {
     }
 
     fn apply(&mut self, io: &mut Io) {
+        let over = io.is_over();
+        if self.gate == Gate::Open && !over {
+            // What waited for the lease.
+            self.effects.splice(0..0, self.gated.drain(..));
+        }
         for effect in std::mem::take(&mut self.effects) {
             let leaves = matches!(effect, Effect::Window(..) | Effect::Release(_) | Effect::Emit(_));
             match effect {
-                effect if leaves && self.gate == Gate::Held => self.gated.push_back(effect),
+                effect if leaves && (self.gate == Gate::Held || self.gate == Gate::Open && over) => {
+                    self.gated.push_back(effect);
+                }
                 Effect::Emit(_) | Effect::Window(..) if self.gate == Gate::Shut => {}
                 Effect::Release(token) if self.gate == Gate::Shut => {
                     self.parked.remove(&token.0).expect("released once");
@@ -371,6 +398,8 @@ impl PrimaryAgent {
                 }
             }
         }
+        let (stands, claimant) = (self.standing(), self.machine.claimant());
+        want(&mut self.wanted, Role::Primary, stands, claimant, io);
     }
 
     fn open(&mut self) {

@@ -1,11 +1,12 @@
 //! One schedule: from its seed to its verdict, and to the shortest one that fails alike.
 
-use super::Broken;
 use super::fault::{Fault, shrink};
 use super::host::Agent;
+use super::keeping::TTL;
 use super::network::PATIENCE;
 use super::verdict::{Outcome, Violation};
 use super::world::{World, faults};
+use super::{Broken, JudgeKind};
 use colo_user::failover::Standing;
 use colo_user::mono::Mono;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,10 +14,15 @@ use std::time::Duration;
 
 /// One side serves in this time after the last fault has ended.
 pub const BOUND: Duration = Duration::from_secs(8);
+/// The same where the judge gives a lease: that of the other side has to end first, and a new leader of etcd's members may have
+/// it begin anew.
+pub const BOUND_ETCD: Duration = Duration::from_secs(8 + 2 * TTL.as_secs());
 
 /// What to run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Plan {
+    /// Whom the agents ask.
+    pub judge: JudgeKind,
     /// What is broken on purpose.
     pub broken: Option<Broken>,
     /// Whether an operator orders this and that.
@@ -28,7 +34,7 @@ pub struct Plan {
 /// Runs the schedule of `seed`.
 #[must_use]
 pub fn run(seed: u64, plan: Plan) -> Outcome {
-    run_with(seed, &faults(seed, plan.orders), plan)
+    run_with(seed, &faults(seed, plan), plan)
 }
 
 /// A schedule that fails with as few faults as one at a time can be left out.
@@ -48,14 +54,14 @@ pub fn shortest(seed: u64, plan: Plan) -> Failed {
         let found = run_with(seed, faults, Plan { trace: false, ..plan }).violation;
         kind.is_some() && found.map(|violation| violation.kind()) == kind
     };
-    let fewest = shrink(faults(seed, plan.orders), fails);
+    let fewest = shrink(faults(seed, plan), fails);
     let outcome = run_with(seed, &fewest, Plan { trace: true, ..plan });
     let faults = fewest.iter().map(|(at, fault)| format!("{:9.6} {fault:?}", at.as_nanos() as f64 / 1e9));
     Failed { faults: faults.collect(), outcome }
 }
 
 fn run_with(seed: u64, faults: &[(Mono, Fault)], plan: Plan) -> Outcome {
-    let mut world = World::new(seed, faults, plan.broken, plan.trace);
+    let mut world = World::new(seed, faults, plan);
     let mut events = 0;
     let ran = catch_unwind(AssertUnwindSafe(|| play(&mut world, &mut events)));
     let violation = match ran {
@@ -87,7 +93,8 @@ fn run_with(seed: u64, faults: &[(Mono, Fault)], plan: Plan) -> Outcome {
 
 /// Runs until all is well, something is wrong, or the time is over.
 fn play(world: &mut World, events: &mut u64) -> Option<Violation> {
-    let end = world.calm + BOUND + PATIENCE;
+    let bound = if world.etcd.is_some() { BOUND_ETCD } else { BOUND };
+    let end = world.calm + bound + PATIENCE;
     let mut looked = world.calm;
     let mut served: Option<Mono> = None;
     while world.step(end) {
@@ -122,7 +129,7 @@ fn play(world: &mut World, events: &mut u64) -> Option<Violation> {
             }
         } else {
             served = None;
-            if world.now > world.calm + BOUND {
+            if world.now > world.calm + bound {
                 if let Err(text) = world.excused() {
                     return Some(Violation::NobodyServes(text));
                 }
@@ -143,7 +150,7 @@ impl World {
             standing,
             Some(Standing::Alone | Standing::Protected | Standing::Passing | Standing::Paused)
         );
-        speaks && host.vm_lives(self.now)
+        speaks && host.vm_lives(self.now) && !host.io.datapath.is_over(host.clock.boot(self.now))
     }
 
     fn held(&self) -> usize {

@@ -1,8 +1,8 @@
 //! The secondary's agent: the real translator, epochs and failover machine in a turn like that of the packet thread.
 
 use super::eye::{Eye, runs};
-use super::host::{Io, Mode, Out};
-use super::primary::config;
+use super::host::{Io, Mode, Out, Said};
+use super::primary::{config, want};
 use super::vm::{Call, Tag};
 use super::{Broken, PEER_LIMIT, VM_LIMIT};
 use colo_user::agent::place::Place;
@@ -11,6 +11,7 @@ use colo_user::agent::secondary::{Effect, Injection, Secondary};
 use colo_user::failover::verbs::{Commanded as _, Context, Reply, Verb};
 use colo_user::failover::{self, Order, Parting, Standing, Why};
 use colo_user::judge::Claimant;
+use colo_user::judge::etcd::keeper::Want;
 use colo_user::link::frame::{Message, Role};
 use colo_user::mono::Mono;
 use colo_user::translate::Limits;
@@ -36,6 +37,7 @@ pub(super) struct SecondaryAgent {
     adopted: bool,
     /// Input waits for the guest to read what lies there.
     later: bool,
+    wanted: Option<(Want, Claimant)>,
     broken: Option<Broken>,
 }
 
@@ -59,6 +61,7 @@ impl SecondaryAgent {
             effects: Vec::new(),
             adopted,
             later: false,
+            wanted: None,
             broken,
         }
     }
@@ -86,8 +89,11 @@ impl SecondaryAgent {
             io.end = Some(end);
             self.connect(now, io);
         }
-        while let Some((term, answer)) = io.answers.pop_front() {
-            self.machine.answer(now, term, &answer, &mut self.orders);
+        while let Some(said) = io.answers.pop_front() {
+            match said {
+                Said::Answer(term, answer) => self.machine.answer(now, term, &answer, &mut self.orders),
+                Said::Tenure(tenure) => self.machine.tenure(&tenure, &mut self.orders),
+            }
             self.obey(now, io);
         }
         self.captured(now, io);
@@ -279,6 +285,7 @@ impl SecondaryAgent {
                     self.captured(now, io);
                     self.speak(io);
                 }
+                Order::Shut => io.datapath.mode = Mode::Closed,
                 Order::Hold
                 | Order::Resume
                 | Order::Flush
@@ -291,9 +298,14 @@ impl SecondaryAgent {
                 }
             }
         }
+        let (stands, claimant) = (self.standing(), self.machine.claimant());
+        want(&mut self.wanted, Role::Secondary, stands, claimant, io);
     }
 
     fn speak(&mut self, io: &mut Io) {
+        if io.is_over() {
+            return;
+        }
         while let Some(frame) = self.core.next_unreleased() {
             io.out.push(Out::Emit(frame));
         }

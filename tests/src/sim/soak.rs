@@ -1,7 +1,7 @@
 //! `colo-lab soak sim`: many schedules on all processors, and what they reached, as a table and as JSON.
 
 use super::fault::Fault;
-use super::{Broken, Outcome, Plan, run, shortest};
+use super::{Broken, JudgeKind, Outcome, Plan, run, shortest};
 use crate::lab::stop;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -20,6 +20,8 @@ pub struct Soak {
     pub schedules: u64,
     /// The first one's seed; each further one has the next.
     pub seed: u64,
+    /// Whom the agents ask; without one each seed is run with both, one schedule after the other.
+    pub judge: Option<JudgeKind>,
     /// What is broken on purpose.
     pub broken: Option<Broken>,
     /// An operator orders this and that.
@@ -28,6 +30,17 @@ pub struct Soak {
     pub trace: bool,
     /// One JSON object on standard output in place of the table.
     pub json: bool,
+}
+
+impl Soak {
+    /// The seed and the plan of one of the schedules.
+    fn schedule(&self, n: u64) -> (u64, Plan) {
+        let (n, judge) = match self.judge {
+            Some(judge) => (n, judge),
+            None => (n / 2, JudgeKind::ALL[(n % 2) as usize]),
+        };
+        (self.seed.wrapping_add(n), Plan { judge, broken: self.broken, orders: self.orders, trace: false })
+    }
 }
 
 /// What all schedules came to.
@@ -39,12 +52,12 @@ struct Sum {
     answers: u64,
     reached: BTreeMap<&'static str, u64>,
     faults: BTreeMap<&'static str, u64>,
-    /// Seeds that failed, with the kind.
-    failed: Vec<(u64, String)>,
+    /// Seeds that failed, with the judge and what failed.
+    failed: Vec<(u64, JudgeKind, String)>,
 }
 
 impl Sum {
-    fn add(&mut self, seed: u64, outcome: &Outcome) {
+    fn add(&mut self, (seed, plan): (u64, Plan), outcome: &Outcome) {
         self.schedules += 1;
         self.events += outcome.events;
         self.checkpoints += outcome.checkpoints;
@@ -56,7 +69,7 @@ impl Sum {
             *self.faults.entry(kind).or_default() += 1;
         }
         if let Some(violation) = &outcome.violation {
-            self.failed.push((seed, violation.to_string()));
+            self.failed.push((seed, plan.judge, violation.to_string()));
         }
     }
 
@@ -77,6 +90,7 @@ impl Sum {
     fn json(&self, soak: &Soak, took: Duration) -> Value {
         json!({
             "seed": soak.seed,
+            "judge": soak.judge.map(JudgeKind::name),
             "broken": soak.broken.map(Broken::name),
             "orders": soak.orders,
             "schedules": self.schedules,
@@ -86,7 +100,10 @@ impl Sum {
             "answers": self.answers,
             "reached": self.reached,
             "faults": self.faults,
-            "failed": self.failed.iter().map(|(seed, what)| json!({ "seed": seed, "what": what })).collect::<Vec<_>>(),
+            "failed": self.failed
+                .iter()
+                .map(|(seed, judge, what)| json!({ "seed": seed, "judge": judge.name(), "what": what }))
+                .collect::<Vec<_>>(),
         })
     }
 
@@ -124,7 +141,6 @@ pub fn soak(soak: &Soak) -> anyhow::Result<ExitCode> {
     stop::on_signals()?;
     // What the cores say of themselves when they fail is part of the outcome.
     std::panic::set_hook(Box::new(|_| {}));
-    let plan = Plan { broken: soak.broken, orders: soak.orders, trace: false };
     let begun = Instant::now();
     let next = AtomicU64::new(0);
     let failures = AtomicUsize::new(0);
@@ -140,10 +156,10 @@ pub fn soak(soak: &Soak) -> anyhow::Result<ExitCode> {
                         if n >= soak.schedules {
                             break;
                         }
-                        let seed = soak.seed.wrapping_add(n);
+                        let (seed, plan) = soak.schedule(n);
                         let outcome = run(seed, plan);
                         failures.fetch_add(usize::from(outcome.violation.is_some()), Ordering::Relaxed);
-                        own.add(seed, &outcome);
+                        own.add((seed, plan), &outcome);
                     }
                     sum.lock().expect("no worker panics").join(own);
                 })
@@ -190,11 +206,11 @@ const NAMED: usize = 20;
 /// The first failures, of the first of them the shortest schedule, and with a trace what happened in it.
 fn failures_text(soak: &Soak, sum: &Sum) -> String {
     let mut text = String::new();
-    for (seed, what) in sum.failed.iter().take(NAMED) {
-        text.push_str(&format!("\n  FAILED seed {seed}: {what}"));
+    for (seed, judge, what) in sum.failed.iter().take(NAMED) {
+        text.push_str(&format!("\n  FAILED seed {seed} ({}): {what}", judge.name()));
     }
-    let plan = Plan { broken: soak.broken, orders: soak.orders, trace: true };
-    if let Some((seed, _)) = sum.failed.first() {
+    if let Some((seed, judge, _)) = sum.failed.first() {
+        let plan = Plan { judge: *judge, broken: soak.broken, orders: soak.orders, trace: true };
         let failed = shortest(*seed, plan);
         text.push_str(&format!("\n\nseed {seed} fails with these alone:\n  {}", failed.faults.join("\n  ")));
         let trace = &failed.outcome.trace;
@@ -202,11 +218,13 @@ fn failures_text(soak: &Soak, sum: &Sum) -> String {
         text.push_str(&format!("\n{}\n", trace[trace.len() - shown.min(trace.len())..].join("\n")));
         let broken = soak.broken.map_or_else(String::new, |broken| format!(" --broken {}", broken.name()));
         let orders = if soak.orders { " --orders" } else { "" };
+        let judge = judge.name();
         text.push_str(&format!(
-            "again: cargo xtask soak sim --seed {seed} --schedules 1 --trace{broken}{orders}\n"
+            "again: cargo xtask soak sim --judge {judge} --seed {seed} --schedules 1 --trace{broken}{orders}\n"
         ));
     } else if soak.trace && soak.schedules == 1 {
-        text.push_str(&run(soak.seed, plan).trace.join("\n"));
+        let (seed, plan) = soak.schedule(0);
+        text.push_str(&run(seed, Plan { trace: true, ..plan }).trace.join("\n"));
     }
     text
 }

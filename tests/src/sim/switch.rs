@@ -2,10 +2,13 @@
 
 use super::guest::Guest;
 use super::host::{Mode, Out};
+use super::keeping::Word;
 use super::verdict::Violation;
 use super::world::{Event, World};
 use crate::random::Random;
+use colo_user::judge::etcd::keeper::Me;
 use colo_user::judge::{Answer, Claimant};
+use colo_user::link::frame::Role;
 use colo_user::mono::Mono;
 use colo_user::wire::{Ether, Ip, TcpSegment, UdpDatagram, proto};
 use std::time::Duration;
@@ -56,6 +59,11 @@ impl World {
             match out {
                 Out::Emit(frame) => self.emit(side, frame),
                 Out::Serves => self.serves(side),
+                Out::Want(want, me) => self.tell_keeper(side, Word::Want(want, me)),
+                Out::Ask(term, claimant) if self.etcd.is_some() => {
+                    let role = if side == self.primary { Role::Primary } else { Role::Secondary };
+                    self.tell_keeper(side, Word::Claim(term, Me { claimant, role }));
+                }
                 Out::Ask(term, claimant) => {
                     self.note(|| format!("{side} asks the judge in {term:016x}"));
                     let takes = self.random.millis(1, 1 + self.judge_takes);
@@ -95,6 +103,7 @@ impl World {
             let text = format!("{speaks} says {} bytes, {serves} is the service", frame.len());
             self.violation.get_or_insert(Violation::BothSpeak(text));
         }
+        self.holds_the_role(side);
         self.on_the_way(|| Event::ToClient(frame.clone()));
     }
 
@@ -131,8 +140,10 @@ impl World {
             if !host.up || host.asleep_until > self.now {
                 continue;
             }
+            let boot = host.clock.boot(self.now);
             let datapath = &mut host.io.datapath;
             match datapath.mode {
+                Mode::Protect | Mode::Pass if datapath.is_over(boot) => continue,
                 Mode::Off | Mode::Closed | Mode::Secondary => continue,
                 Mode::Pass => {}
                 Mode::Protect => {

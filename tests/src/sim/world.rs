@@ -1,20 +1,22 @@
 //! Time, and all that happens in it: a queue of events, two hosts, and what lies between them.
 
-use super::Broken;
 use super::client::Client;
 use super::clock::{Clock, MAX_DRIFT_PPM};
 use super::colo::{self, Word};
+use super::etcd::{Etcd, MEMBERS};
 use super::fault::{self, Fault};
-use super::host::{Agent, Datapath, Host, Io, Mode};
+use super::host::{Agent, Datapath, Host, Io, Lease, Mode, Said};
 use super::judge::Judge;
+use super::keeping::{Answered, Asked};
 use super::orders;
 use super::primary::PrimaryAgent;
 use super::secondary::SecondaryAgent;
 use super::verdict::Violation;
 use super::vm::Vm;
+use super::{Broken, JudgeKind, Plan};
 use crate::random::Random;
 use colo_user::judge::{Answer, Claimant};
-use colo_user::mono::Mono;
+use colo_user::mono::{Boot, Mono};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
@@ -55,6 +57,22 @@ pub(super) enum Event {
         term: u64,
         answer: Answer,
     },
+    /// An agent's thread for etcd goes on.
+    Keeper {
+        side: usize,
+        number: u64,
+    },
+    /// A request comes to a member of etcd, and its answer to the host.
+    ToMember(Asked),
+    FromMember(Answered),
+    /// The time is over in which a member was to answer.
+    Unanswered {
+        side: usize,
+        number: u64,
+        call: u64,
+    },
+    /// Time passes for etcd.
+    Etcd,
     Fault(Fault),
     /// An agent that was killed is started again.
     AgentStarts(usize),
@@ -116,6 +134,15 @@ pub(super) struct World {
     /// When the client does something next.
     pub client_at: Option<Mono>,
     pub judge: Judge,
+    /// The judge in place of the above.
+    pub etcd: Option<Etcd>,
+    /// Longest time that a request to it is on its way, in milliseconds.
+    pub etcd_takes: u64,
+    /// Threads that ask it, and their calls, so far.
+    pub threads: u64,
+    pub calls: u64,
+    /// A host that is paused is suspended.
+    pub suspends: bool,
     /// When the last fault has ended.
     pub calm: Mono,
     /// What a host says does not reach the other until then.
@@ -123,6 +150,8 @@ pub(super) struct World {
     /// Questions of a host to the judge, and answers to it.
     pub cut_questions: [Mono; 2],
     pub cut_answers: [Mono; 2],
+    /// Either, between a host and a member of etcd.
+    pub cut_members: [[Mono; MEMBERS]; 2],
     pub judge_away: Mono,
     pub judge_takes: u64,
     /// Extra time over the link until then.
@@ -145,14 +174,15 @@ pub(super) struct World {
     pub broken: Option<Broken>,
     /// How late an agent may have its turn, in microseconds.
     lateness: u64,
-    loss: u64,
+    pub loss: u64,
     pub violation: Option<Violation>,
     pub trace: Option<Vec<String>>,
     pub marks: Vec<&'static str>,
 }
 
 impl World {
-    pub fn new(seed: u64, faults: &[(Mono, Fault)], broken: Option<Broken>, trace: bool) -> Self {
+    pub fn new(seed: u64, faults: &[(Mono, Fault)], plan: Plan) -> Self {
+        let Plan { judge, broken, trace, .. } = plan;
         let mut random = Random::new(seed ^ 0x636f_6c6f);
         let now = Mono::from_millis(1);
         let calm = faults.iter().map(|(at, fault)| *at + fault.lasts()).max().unwrap_or(now);
@@ -165,6 +195,7 @@ impl World {
                 asleep_until: Mono::ZERO,
                 agent_asleep_until: Mono::ZERO,
                 agent: None,
+                keeping: None,
                 io: Io {
                     vm: Vm::new(now, side == 0),
                     datapath: Datapath::new(),
@@ -175,6 +206,7 @@ impl World {
                     kept: None,
                     out: Vec::new(),
                     fresh: Random::new(random.next()),
+                    boot: Boot::ZERO,
                 },
                 turn_at: None,
                 vm_at: None,
@@ -196,10 +228,16 @@ impl World {
             client,
             client_at: None,
             judge: Judge::new(broken == Some(Broken::NoFencing)),
+            etcd: None,
+            etcd_takes: 0,
+            threads: 0,
+            calls: 0,
+            suspends: false,
             calm,
             blocked_until: [Mono::ZERO; 2],
             cut_questions: [Mono::ZERO; 2],
             cut_answers: [Mono::ZERO; 2],
+            cut_members: [[Mono::ZERO; MEMBERS]; 2],
             judge_away: Mono::ZERO,
             judge_takes: [5, 50, 1200][random.below(3) as usize],
             slow: (Mono::ZERO, Duration::ZERO),
@@ -220,6 +258,13 @@ impl World {
             trace: trace.then(Vec::new),
             marks: Vec::new(),
         };
+        if judge == JudgeKind::Etcd {
+            let mut chance = Random::new(seed ^ 0x6574_6364);
+            world.etcd_takes = [1, 10, 120][chance.below(3) as usize];
+            world.suspends = chance.one_in(2);
+            world.etcd = Some(Etcd::new(chance, broken == Some(Broken::NoFencing)));
+            world.after(super::etcd::TICK, Event::Etcd);
+        }
         for (at, fault) in faults {
             world.at(*at, Event::Fault(*fault));
         }
@@ -331,8 +376,13 @@ impl World {
         let seed = self.random.next();
         let claimant = Claimant((u128::from(seed) << 64 | u128::from(self.random.next())).to_be_bytes());
         let (primary, broken) = (self.primary, self.broken);
+        self.keep(side);
+        let leased = self.etcd.is_some();
         let host = &mut self.hosts[side];
         let io = &mut host.io;
+        if leased && (!io.datapath.pinned || io.datapath.lease.is_none()) {
+            io.datapath.lease = Some(Lease { end: Boot::ZERO, of: claimant });
+        }
         host.agent = Some(if side == primary {
             Agent::Primary(Box::new(PrimaryAgent::start(now, seed, claimant, broken, io)))
         } else {
@@ -362,9 +412,14 @@ impl World {
             Event::Ask { side, term, claimant } => self.asked(side, term, claimant),
             Event::Answered { side, term, answer } => {
                 self.note(|| format!("the judge answers {side} in {term:016x}: {answer:?}"));
-                self.hosts[side].io.answers.push_back((term, answer));
+                self.hosts[side].io.answers.push_back(Said::Answer(term, answer));
                 self.wake(side);
             }
+            Event::Keeper { side, number } => self.keeper_turns(side, number),
+            Event::ToMember(asked) => self.member_hears(asked),
+            Event::FromMember(answered) => self.member_says(answered),
+            Event::Unanswered { side, number, call } => self.unanswered(side, number, call),
+            Event::Etcd => self.etcd_ticks(),
             Event::Fault(fault) => self.fault(fault),
             Event::AgentStarts(side) => {
                 if self.hosts[side].up && self.hosts[side].agent.is_none() {
@@ -397,6 +452,7 @@ impl World {
         let local = host.clock.local(now);
         let Some(agent) = &mut host.agent else { return };
         let before = agent.standing();
+        host.io.boot = host.clock.boot(now);
         agent.turn(local, &mut host.io);
         let after = agent.standing();
         let deadline = agent.next_deadline(&host.io);
@@ -463,11 +519,12 @@ impl World {
 
     /// What a guest says meets its data path.
     fn guest_says(&mut self, side: usize, frames: Vec<Vec<u8>>) {
-        let local = self.local(side);
+        let (local, boot) = (self.local(side), self.hosts[side].clock.boot(self.now));
         for frame in frames {
             self.note(|| format!("guest {side}: {}", super::switch::shown(&frame)));
             let datapath = &mut self.hosts[side].io.datapath;
             match datapath.mode {
+                Mode::Protect | Mode::Pass if datapath.is_over(boot) => {}
                 Mode::Off | Mode::Closed => {}
                 Mode::Pass => {
                     for frame in datapath.output(local, frame) {
@@ -501,12 +558,15 @@ impl World {
     }
 }
 
-/// What goes wrong in the schedule of this seed, and with `orders` what an operator orders.
-pub(super) fn faults(seed: u64, orders: bool) -> Vec<(Mono, Fault)> {
+/// What goes wrong in the schedule of this seed, and what an operator orders where that is planned.
+pub(super) fn faults(seed: u64, plan: Plan) -> Vec<(Mono, Fault)> {
     let mut faults = fault::draw(&mut Random::new(seed));
-    if orders {
+    if plan.orders {
         faults.extend(orders::draw(&mut Random::new(seed ^ 0x6f72_6465), &faults));
         faults.sort_by_key(|(at, _)| *at);
+    }
+    if plan.judge == JudgeKind::Etcd {
+        fault::draw_members(&mut Random::new(seed ^ 0x6d65_6d62), &mut faults);
     }
     faults
 }
