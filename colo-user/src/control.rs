@@ -1,7 +1,7 @@
 //! The control socket of an agent: one JSON object per line in, one per line out.
 //!
 //! `{"command":"status"}` is answered by a [`Status`](crate::agent::status::Status); `promote` (with `"force":true`), `demote`,
-//! `pause`, `resume`, `failover` and `test-failover` by an [`Outcome`] once it is there, but after `"timeout_ms"` at the latest
+//! `pause`, `resume`, `failover`, `reprotect` and `test-failover` by an [`Outcome`] once it is there, but after `"timeout_ms"` at the latest
 //! (then its `outcome` is `unfinished`, and the agent goes on); what is not understood by `{"error":TEXT}`. The socket is a file of mode 0600. A lock file beside it, held for the life of the agent, refuses a
 //! second agent on the same interface; files left by one that was killed are replaced.
 //!
@@ -39,7 +39,7 @@ pub const ORDER_LIMIT: Duration = Duration::from_secs(60);
 pub const MAX_ORDER_LIMIT: Duration = Duration::from_secs(3600);
 /// The command that changes nothing.
 pub const TEST: &str = "test-failover";
-const COMMANDS: &str = "status, promote, demote, pause, resume, failover, test-failover";
+const COMMANDS: &str = "status, promote, demote, pause, resume, failover, reprotect, test-failover";
 
 /// The default control socket of the agent on guest interface `guest`.
 #[must_use]

@@ -22,3 +22,4 @@ pub mod soak;
 pub mod stage;
 pub mod vm;
 pub mod watch;
+pub mod watched;

@@ -94,7 +94,9 @@ fn every_order_is_answered_or_refused_with_its_exit_status() {
     assert_eq!(colo(&["promote", "--timeout", "0"]).status.code(), Some(2));
 
     let without = rig.agent("primary", false, &[]);
-    for words in [&["promote"][..], &["demote"], &["pause"], &["resume"], &["failover", "--planned"]] {
+    let all =
+        [&["promote"][..], &["demote"], &["pause"], &["resume"], &["failover", "--planned"], &["reprotect"]];
+    for words in all {
         rig.is(words, 1, "refusal", "no-qemu");
     }
     rig.is(&["test-failover"], 1, "refusal", "no-qemu");
@@ -103,6 +105,7 @@ fn every_order_is_answered_or_refused_with_its_exit_status() {
     let judge = format!("lock:{}", rig.directory.path().display());
     let primary = rig.agent("primary", true, &["--judge", &judge]);
     rig.is(&["promote"], 0, "standing", "passing");
+    rig.is(&["reprotect"], 0, "standing", "passing");
     rig.is(&["pause"], 1, "refusal", "not-in-sync");
     rig.is(&["resume"], 1, "refusal", "not-paused");
     rig.is(&["failover", "--planned"], 1, "refusal", "not-in-sync");
@@ -121,6 +124,7 @@ fn every_order_is_answered_or_refused_with_its_exit_status() {
     rig.is(&["promote", "--force"], 1, "refusal", "no-state");
     assert!(rig.order(&["promote", "--force"]).said.contains("two sides"), "the risk is said");
     rig.is(&["pause"], 1, "refusal", "other-side");
+    rig.is(&["reprotect"], 1, "refusal", "not-alone");
     let test = rig.order(&["test-failover"]);
     assert!(test.object["checks"][1]["text"].as_str().unwrap().starts_with("none was given"), "{test:?}");
     rig.is(&["demote"], 0, "reason", "demoted");

@@ -5,8 +5,6 @@
 use std::{
     fs,
     net::IpAddr,
-    os::unix::fs::symlink,
-    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -21,9 +19,9 @@ use colo_tests::{
         stage::{Followed, PATIENCE, Pair, cache},
         vm::Vm,
         watch::Side,
+        watched::{Watched, rename},
     },
 };
-use colo_user::link::endpoint::Address;
 use colo_user::qmp::{ColoMode, EventKind, MigrationStatus, Snapshot, command};
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
@@ -115,22 +113,10 @@ impl Rig {
         }
     }
 
-    /// Gives the place where a VM waits, and its monitor, names that its successors have as well.
-    fn name(&mut self, side: Side) -> [String; 2] {
-        let Address::Unix(monitor) = self.vm(side).spare_monitor().address else { panic!("a path") };
-        let uri = self.pair.uri().strip_prefix("unix:").expect("a path").to_owned();
-        // Who sees the monitor finds the place.
-        [(PathBuf::from(uri), "uri"), (monitor, "monitor")].map(|(target, what)| {
-            let name = self.pair.path(&format!("{side:?}.{what}"));
-            renew(&target, &name);
-            format!("unix:{}", name.display())
-        })
-    }
-
     /// Puts a new one where one was lost.
     fn replace(&mut self, side: Side, name: &'static str) {
         self.pair.replace(side, name).unwrap();
-        self.name(side);
+        rename(&self.pair, side).unwrap();
     }
 
     /// A checkpoint with all lines idle, and the end of the primary; the other goes on alone.
@@ -170,13 +156,6 @@ impl Rig {
     fn ask(&mut self) {
         self.lines.iter_mut().for_each(Line::ask);
     }
-}
-
-fn renew(target: &Path, name: &Path) {
-    if name.symlink_metadata().is_ok() {
-        fs::remove_file(name).unwrap();
-    }
-    symlink(target, name).unwrap();
 }
 
 /// Whether a host is on the client's network.
@@ -245,53 +224,35 @@ fn what_fails_is_taken_back_and_a_guest_is_protected_again_after_every_loss() {
     rig.lose_primary(First);
 }
 
-/// The lines of a kind that `colo protect --watch` has printed, once there are so many.
-fn lines(file: &Path, wanted: usize, kind: impl Fn(&Value) -> bool) -> Vec<Value> {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        let text = fs::read_to_string(file).unwrap();
-        let lines = text.lines().filter_map(|line| serde_json::from_str(line).ok());
-        let lines: Vec<Value> = lines.filter(&kind).collect();
-        if lines.len() >= wanted {
-            return lines;
-        }
-        assert!(Instant::now() < end, "not {wanted} within {PATIENCE:?}:\n{text}");
-        std::thread::sleep(SETTLED);
-    }
-}
-
 #[test]
 fn a_watched_pair_is_protected_again_by_each_new_secondary_on_either_side() {
     use Side::{First, Second};
     let mut rig = Rig::boot();
     rig.ask();
-    let ([back, first], [uri, second]) = (rig.name(First), rig.name(Second));
-    let [told, printed] = ["told", "printed"].map(|name| rig.pair.path(name));
+    let told = rig.pair.path("told");
     let before = format!("exec:echo survivor of: $COLO_SURVIVOR_OF >>{}", told.display());
-    let sides = [&first, &second].map(|monitor| monitor.parse().unwrap());
-    let more = ["--back-uri", &back, "--before", &before].map(str::to_owned);
-    let watching = Running::watch(&rig.pair.programs, &sides, &uri, DELAY, &printed, &more).unwrap();
-    let pairs = |wanted| lines(&printed, wanted, |line| line["protected"] == true);
-    pairs(1);
+    let watching = Watched::start(&rig.pair, DELAY, &["--before".to_owned(), before]).unwrap();
+    watching.pairs(1).unwrap();
     rig.assert_in_colo(First);
     rig.ask();
 
     rig.lose_primary(First);
-    lines(&printed, 1, |line| {
-        line["waits"].as_str().is_some_and(|why| why.starts_with("--primary: no answer"))
-    });
+    let unanswered =
+        |line: &Value| line["waits"].as_str().is_some_and(|why| why.starts_with("--primary: no answer"));
+    watching.lines(1, unanswered).unwrap();
     rig.replace(First, "third");
-    pairs(2);
+    watching.pairs(2).unwrap();
     rig.assert_in_colo(Second);
     rig.ask();
 
     rig.vm(First).process().kill();
     rig.alone(Second, ColoMode::Primary);
     rig.replace(First, "fourth");
-    let pairs = pairs(3);
+    let pairs = watching.pairs(3).unwrap();
     rig.assert_in_colo(Second);
     rig.ask();
 
+    let [first, second] = watching.monitors.clone();
     let (code, said) = watching.end().unwrap();
     assert_eq!(code, Some(0), "{said}");
     let seen: Vec<_> = pairs.iter().map(|line| [&line["primary"], &line["survivor_of"]]).collect();

@@ -42,6 +42,7 @@ fn orders(pair: &Protected, control: &traffic::Control<'_>) -> Result<Duration> 
     }
     is(&pair.order(Second, &["promote", "--force"])?, 1, "refusal", "peer-there")?;
     is(&pair.order(Second, &["pause"])?, 1, "refusal", "other-side")?;
+    is(&pair.order(Second, &["reprotect"])?, 1, "refusal", "not-alone")?;
     is(&pair.order(First, &["promote"])?, 0, "standing", "protected")?;
     is(&pair.order(First, &["resume"])?, 0, "standing", "protected")?;
 
@@ -65,6 +66,15 @@ fn orders(pair: &Protected, control: &traffic::Control<'_>) -> Result<Duration> 
     ensure!(pair.status(First)?.json()["reason"] == "closed", "the old primary stays closed");
     is(&pair.order(First, &["promote", "--force"])?, 1, "refusal", "closed")?;
     ensure!(pair.status(Second)?.json()["reason"] == "alone");
+    is(&pair.order(First, &["reprotect"])?, 1, "refusal", "closed")?;
+
+    // The survivor's agent becomes a primary's under all traffic.
+    let pid = || std::fs::read_to_string(pair.control(Second).with_extension("sock.lock"));
+    let (before, one) = (control.progress(), pid()?);
+    is(&pair.order(Second, &["reprotect"])?, 0, "standing", "alone")?;
+    ensure!(pair.status(Second)?.json()["role"] == "primary" && pid()? == one);
+    control.wait_for(GOES_ON, &before, PATIENCE).context("with a primary's agent")?;
+    is(&pair.order(Second, &["reprotect"])?, 0, "outcome", "done")?;
     Ok(went_on)
 }
 

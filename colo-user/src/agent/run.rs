@@ -2,19 +2,19 @@
 //! SIGTERM or SIGINT.
 //!
 //! States: *starting* (everything that can be refused is refused here, with the interfaces as they were found),
-//! *running*, *ending* (the packet thread releases or drops what it holds; a second signal ends at once).
+//! *running* (a secondary may become a primary in it: its packet thread goes on as that, and its link is made anew), *ending* (the packet thread releases or drops what it holds; a second signal ends at once).
 
 use super::heart::{self, BeatLink, Heart, boot_of};
 use super::packet::primary::PrimaryThread;
 use super::packet::seat::{Failover, random};
-use super::packet::secondary::SecondaryThread;
+use super::packet::secondary::{Ended, Lead, SecondaryThread};
 use super::packet::{Command, Ends, Handle, Port, channel};
 use super::primary::{OnPeerLoss, Primary};
 use super::secondary::Secondary;
 use crate::checkpoint::{BackendSpec, OnCheckpoint, Signals};
 use crate::compare::{Limits, Policy};
 use crate::control::ControlSocket;
-use crate::datapath::{Config, Datapath, DatapathError, Role as Side};
+use crate::datapath::{AgentLimit, Config, Datapath, DatapathError, Role as Side};
 use crate::heartbeat;
 use crate::judge::fence::FenceSpec;
 use crate::judge::{JudgeSpec, Pair};
@@ -29,12 +29,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
-use tokio::runtime::Builder;
+use tokio::runtime::{self, Builder};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
-/// What only a primary is told.
+/// What a packet thread ends of.
+const LOST: &str = "the packet thread lost an interface";
+
+/// What is told to a primary, and to a secondary for when it is one.
 #[derive(Debug)]
 pub struct PrimaryOptions {
     /// Waits and bypass rules.
@@ -45,6 +48,10 @@ pub struct PrimaryOptions {
     pub release_on_exit: bool,
     /// Where checkpoints are asked for.
     pub checkpoints: Vec<BackendSpec>,
+    /// What to tell QEMU before it goes on alone.
+    pub before: Vec<Call>,
+    /// What XDP does when the agent shows no sign of life.
+    pub overdue: Option<AgentLimit>,
 }
 
 /// What an agent that follows its QEMU is told about going on alone.
@@ -56,7 +63,7 @@ pub struct Alone {
     pub fence: Option<FenceSpec>,
     /// The pair's name to the judge.
     pub pair: Pair,
-    /// What to tell QEMU first.
+    /// What a secondary tells QEMU first.
     pub before: Vec<Call>,
     /// Where it keeps what its next start must know.
     pub state: PathBuf,
@@ -65,7 +72,7 @@ pub struct Alone {
 /// What an agent is told.
 #[derive(Debug)]
 pub struct Options {
-    /// The data path; its role is that of the agent.
+    /// The data path; its role is that with which the agent begins.
     pub datapath: Config,
     /// The link.
     pub peer: Endpoint,
@@ -85,8 +92,10 @@ pub struct Options {
     pub heartbeat_settings: heartbeat::Settings,
     /// The control socket.
     pub control: PathBuf,
-    /// Set for a primary.
-    pub primary: Option<PrimaryOptions>,
+    /// For as long as it is a primary.
+    pub primary: PrimaryOptions,
+    /// A secondary that has taken over is a primary by itself.
+    pub reprotect: bool,
 }
 
 /// Runs an agent until a signal.
@@ -107,16 +116,22 @@ async fn supervise(options: Options, control: ControlSocket) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let (handle, port) = channel()?;
     let slot = Arc::new(Slot::default());
-    let role = if options.primary.is_some() { Role::Primary } else { Role::Secondary };
+    let role = match options.datapath.role {
+        Side::Primary => Role::Primary,
+        Side::Secondary => Role::Secondary,
+    };
     let (links, mut made) = mpsc::channel(1);
     let features = if options.qmp.is_some() { HEARS_QEMU } else { 0 };
     let boot = random()?;
     let hello = Hello { features, ..Hello::plain(role, boot) };
-    let connector = Connector::new(options.peer.clone(), hello, Arc::clone(&slot), links)?;
+    let (peer, mut hello) = (options.peer.clone(), hello);
+    let connect = |hello: &Hello, slot| Connector::new(peer.clone(), hello.clone(), slot, links.clone());
+    let connector = connect(&hello, Arc::clone(&slot))?;
 
     let (guest, uplink) = (options.datapath.guest.clone(), options.datapath.uplink.clone());
     let judge = options.alone.judge.clone();
-    let mut packet = start_packet_thread(options, boot_of(boot), handle.clone(), port, slot).await?;
+    let (mut packet, mut led) =
+        start_packet_thread(options, boot_of(boot), handle.clone(), port, slot).await?;
     info!("{role} on {guest} (guest) and {uplink} (uplink), control socket {}", control.path().display());
     tokio::spawn(control.serve(handle.clone(), judge));
     let mut connecting = tokio::spawn(connector.run());
@@ -128,6 +143,13 @@ async fn supervise(options: Options, control: ControlSocket) -> Result<()> {
             ended = &mut connecting => {
                 let reason = ended.map_err(anyhow::Error::from).and_then(|r| Ok(r?));
                 return Err(reason.err().unwrap_or_else(|| anyhow!("the link's connector has ended")));
+            }
+            Some(slot) = led.recv() => {
+                connecting.abort();
+                // Where it listened is free then.
+                let _ = (&mut connecting).await;
+                hello.role = Role::Primary;
+                connecting = tokio::spawn(connect(&hello, slot)?.run());
             }
             ended = &mut packet => return ended.context("the packet thread has panicked")?,
             _ = terminate.recv() => break,
@@ -146,22 +168,28 @@ async fn supervise(options: Options, control: ControlSocket) -> Result<()> {
     }
 }
 
-/// Attaches in the packet thread, which owns the data path for good; returns once that has worked, with the thread's end.
+/// Attaches in the packet thread, which owns the data path for good; returns once that has worked, with the thread's end, and the
+/// place of the next link once a secondary has become a primary.
 async fn start_packet_thread(
     options: Options,
     boot: u64,
     handle: Handle,
     port: Port,
     slot: Arc<Slot>,
-) -> Result<oneshot::Receiver<Result<()>>> {
+) -> Result<(oneshot::Receiver<Result<()>>, mpsc::Receiver<Arc<Slot>>)> {
     let answered = handle.clone();
     let on_checkpoint: OnCheckpoint = Arc::new(move || {
         if !handle.send(Command::Cut) {
             warn!("a checkpoint came after the end of the packet thread");
         }
     });
-    let Options { datapath: config, peer, peer_limit, primary, qmp, vm_limit, alone, .. } = options;
+    let Options { datapath: config, peer, peer_limit, primary, qmp, vm_limit, mut alone, reprotect, .. } =
+        options;
     let follows = qmp.is_some();
+    let leads = config.role == Side::Primary;
+    if leads {
+        alone.before.clone_from(&primary.before);
+    }
     let heart = heart::Options {
         links: options.heartbeat,
         settings: options.heartbeat_settings,
@@ -176,20 +204,19 @@ async fn start_packet_thread(
     let monitor = qmp.map(Monitor::new).transpose()?;
     let ends = Ends { slot, peer: peer.to_string(), port, monitor, vm_limit, heart };
     let failover = if follows { Some(Failover::new(alone, peer_limit, vm_limit, answered)?) } else { None };
-    debug_assert_eq!(primary.is_some(), config.role == Side::Primary);
     let (attached, is_attached) = oneshot::channel::<Result<(), DatapathError>>();
     let (ended, has_ended) = oneshot::channel();
-    let primary = match primary {
-        Some(p) => {
-            let signals = Signals::start(p.checkpoints, &on_checkpoint)?;
-            // One flow may hold a whole TCP window, and what its guest repeats of it, but not most of the buffers.
-            let limits = Limits { queue: (config.frames / 2) as usize, ..Limits::default() };
-            let core = Primary::new(p.policy, limits, p.on_loss, peer_limit, Mono::now()).beating(interval);
-            let core = if follows { core.following(u64::from_ne_bytes(random()?)) } else { core };
-            Some((core, signals, p.release_on_exit))
-        }
-        None => None,
+    let (leading, led) = mpsc::channel(1);
+    let heir = Heir {
+        options: primary,
+        frames: config.frames,
+        peer_limit,
+        interval,
+        follows,
+        on_checkpoint,
+        runtime: runtime::Handle::current(),
     };
+    let begin = if leads { Begin::Primary(heir.ready()?) } else { Begin::Secondary(heir) };
     thread::Builder::new().name("packets".into()).spawn(move || {
         let datapath = match Datapath::attach(&config) {
             Ok(datapath) => datapath,
@@ -199,19 +226,76 @@ async fn start_packet_thread(
             }
         };
         let _ = attached.send(Ok(()));
-        let outcome = match primary {
-            Some((core, signals, release)) => {
-                PrimaryThread::new(datapath, core, ends, signals, release, failover).run()
-            }
-            None => {
+        let outcome = match begin {
+            Begin::Primary(ready) => ready.run(datapath, ends, failover),
+            Begin::Secondary(heir) => {
                 let limits = crate::translate::Limits::default();
                 let core = Secondary::new(limits, peer_limit).beating(interval);
                 let core = if follows { core.following() } else { core };
-                SecondaryThread::new(datapath, core, ends, failover).run()
+                let thread = SecondaryThread::new(datapath, core, ends, failover).reprotecting(reprotect);
+                heir.follow(thread, &leading)
             }
         };
-        let _ = ended.send(outcome.context("the packet thread lost an interface"));
+        let _ = ended.send(outcome);
     })?;
     is_attached.await.context("the packet thread has panicked")??;
-    Ok(has_ended)
+    Ok((has_ended, led))
+}
+
+/// What the packet thread begins as.
+enum Begin {
+    Primary(Ready),
+    Secondary(Heir),
+}
+
+/// A primary that is to be, now or some day.
+struct Heir {
+    options: PrimaryOptions,
+    frames: u32,
+    peer_limit: Duration,
+    interval: Option<Duration>,
+    follows: bool,
+    on_checkpoint: OnCheckpoint,
+    runtime: runtime::Handle,
+}
+
+/// One that may begin.
+struct Ready {
+    core: Primary,
+    signals: Signals,
+    release_on_exit: bool,
+}
+
+impl Heir {
+    fn ready(self) -> Result<Ready> {
+        let PrimaryOptions { policy, on_loss, release_on_exit, checkpoints, .. } = self.options;
+        let inside = self.runtime.enter();
+        let signals = Signals::start(checkpoints, &self.on_checkpoint)?;
+        drop(inside);
+        // One flow may hold a whole TCP window, and what its guest repeats of it, but not most of the buffers.
+        let limits = Limits { queue: (self.frames / 2) as usize, ..Limits::default() };
+        let core = Primary::new(policy, limits, on_loss, self.peer_limit, Mono::now()).beating(self.interval);
+        let core = if self.follows { core.following(u64::from_ne_bytes(random()?)) } else { core };
+        Ok(Ready { core, signals, release_on_exit })
+    }
+
+    /// Runs a secondary, and a primary once that has become one.
+    fn follow(mut self, secondary: SecondaryThread, leading: &mpsc::Sender<Arc<Slot>>) -> Result<()> {
+        let before = std::mem::take(&mut self.options.before);
+        let Lead { mut datapath, ends, failover } = match secondary.run(before).context(LOST)? {
+            Ended::Told => return Ok(()),
+            Ended::Leads(lead) => *lead,
+        };
+        datapath.limit_agent(self.options.overdue);
+        // There is room for the one that is ever sent; an agent that ends needs no link.
+        let _ = leading.try_send(Arc::clone(&ends.slot));
+        self.ready()?.run(datapath, ends, Some(failover))
+    }
+}
+
+impl Ready {
+    fn run(self, datapath: Datapath, ends: Ends, failover: Option<Failover>) -> Result<()> {
+        let Self { core, signals, release_on_exit } = self;
+        PrimaryThread::new(datapath, core, ends, signals, release_on_exit, failover).run().context(LOST)
+    }
 }

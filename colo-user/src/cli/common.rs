@@ -126,12 +126,12 @@ pub struct Common {
 }
 
 impl Common {
-    /// The agent's options; those of a primary come from its own arguments, and what to tell QEMU before it goes on alone.
+    /// The agent's options; those of a primary come from its own arguments. `before` is what a secondary tells QEMU before it goes on
+    /// alone.
     ///
     /// # Errors
     /// The default name of the pair is none; a judge and none; too many heartbeat links.
-    pub fn options(self, primary: Option<PrimaryOptions>, before: Vec<Call>) -> Result<Options, String> {
-        let role = if primary.is_some() { Role::Primary } else { Role::Secondary };
+    pub fn options(self, role: Role, primary: PrimaryOptions, before: Vec<Call>) -> Result<Options, String> {
         let control = self.control.unwrap_or_else(|| control::default_path(&self.guest));
         let pair = match (self.pair, self.guest_mac) {
             (Some(pair), _) => pair,
@@ -160,6 +160,7 @@ impl Common {
             guest_mac: self.guest_mac,
             realtime: self.realtime,
             leased,
+            overdue: primary.overdue.filter(|_| role == Role::Primary),
             ..Config::new(role, &self.guest, &self.uplink)
         };
         if self.heartbeat.len() >= MAX_LINKS {
@@ -188,6 +189,7 @@ impl Common {
             heartbeat_settings,
             control,
             primary,
+            reprotect: false,
         })
     }
 

@@ -1,5 +1,6 @@
 //! The command line: one file per command, each with its arguments and its way to run.
 
+pub mod as_primary;
 pub mod common;
 pub mod compare;
 pub mod detach;
@@ -66,6 +67,7 @@ pub enum Command {
     Pause(verbs::Pause),
     Resume(verbs::Resume),
     Failover(verbs::Failover),
+    Reprotect(verbs::Reprotect),
     TestFailover(verbs::TestFailover),
     Detach(detach::Detach),
     Compare(compare::Compare),
@@ -86,6 +88,7 @@ impl Command {
             Self::Pause(pause) => pause.run(),
             Self::Resume(resume) => resume.run(),
             Self::Failover(failover) => failover.run(),
+            Self::Reprotect(reprotect) => reprotect.run(),
             Self::TestFailover(test) => test.run(),
             Self::Detach(detach) => detach.run(),
             Self::Compare(compare) => compare.run(),

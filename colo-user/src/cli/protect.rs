@@ -10,6 +10,7 @@ use crate::qmp::ColoMode;
 use anyhow::Result;
 use clap::{Args, value_parser};
 use serde_json::json;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -53,7 +54,7 @@ With --watch it stays, and protects the pair again after each loss of a side, as
 other QEMU is a new one that waits with -incoming:
   colo protect --watch --primary tcp:10.9.0.2:4444 --secondary tcp:10.9.0.3:4444 \\
                --uri tcp:10.9.0.3:9998 --back-uri tcp:10.9.0.2:9998 --before exec:/etc/colo/roles
-The agents decide who goes on after a loss; --before readies them for the next pair. A failure is tried again after 2 s,
+The agents decide who goes on after a loss, and are ready for the next pair with `colo secondary --reprotect` and --agent. A failure is tried again after 2 s,
 doubled each time up to 60 s. Exit status 0: ended by a signal. 1: --attempts failures in a row. 3: something is left.
 With --json it prints a line for each protection (also primary: the monitor), failure, and state that it
 waits in (protected false, waits).")]
@@ -97,9 +98,15 @@ pub struct Protect {
     /// With --watch: run before each attempt, and only if it ends well within 60 s make it; exec:COMMAND
     ///
     /// Its environment has COLO_PRIMARY and COLO_SECONDARY, the monitors, and COLO_SURVIVOR_OF: what the VM that runs was in the
-    /// last pair, `primary`, `secondary` or nothing. A survivor's agent that was `colo secondary` is to be replaced by `colo primary`.
+    /// last pair, `primary`, `secondary` or nothing.
     #[arg(long, value_name = "ACTION", requires = "watch")]
     before: Option<Exec>,
+    /// With --watch: the control socket of the agent on this host; no attempt is made before both agents have met
+    ///
+    /// A `colo secondary` that has taken over is ordered to go on as a primary's agent (`colo reprotect`). One on the other host does so
+    /// by itself with --reprotect.
+    #[arg(long, value_name = "PATH", requires = "watch")]
+    agent: Option<PathBuf>,
     /// With --watch: give up after so many failures in a row
     #[arg(long, value_name = "N", requires = "watch", default_value_t = 10, value_parser = value_parser!(u32).range(1..))]
     attempts: u32,
@@ -129,8 +136,8 @@ impl Protect {
             on_signal(&stop)?;
             if self.watch {
                 let monitors = [self.primary, self.secondary];
-                let (before, attempts, json) = (self.before, self.attempts, self.json);
-                return Ok(Watch { monitors, there, back, before, attempts, json }.run(&stop).await);
+                let Self { agent, before, attempts, json, .. } = self;
+                return Ok(Watch { monitors, there, back, agent, before, attempts, json }.run(&stop).await);
             }
             let mut shown = Shown::default();
             let monitors = [&self.primary, &self.secondary];

@@ -1,8 +1,10 @@
 //! `colo secondary`: the agent on the host of the replica.
 
 use super::Misuse;
+use super::as_primary::AsPrimary;
 use super::common::Common;
-use crate::agent::run::run;
+use crate::agent::run::{Options, run};
+use crate::datapath::Role;
 use crate::qmp::command;
 use clap::Args;
 use std::process::ExitCode;
@@ -21,6 +23,10 @@ Example, the primary on 192.0.2.10 and the secondary on 192.0.2.11:
 With --qmp ENDPOINT, a monitor of this guest's QEMU that is colo's alone, the agent follows the states that QEMU's own COLO
 loads; the primary's agent needs it too.
 
+A secondary that has taken over is a primary's agent from `colo reprotect` on, or by itself with --reprotect: in place, with the
+same link, control socket and process, and with the options of `colo primary` that are given here. So let one host listen at
+--peer, whichever role its agent has.
+
 Either agent may be started first, and again after it was stopped. The interfaces are left as they were found.
 Exit status 0: stopped by SIGTERM or SIGINT. 1: it could not start, or lost an interface. 2: the command line is wrong.")]
 pub struct Secondary {
@@ -29,13 +35,22 @@ pub struct Secondary {
     /// The disk is replicated: QEMU's NBD server is stopped before this side goes on alone
     #[arg(long, requires = "qmp")]
     nbd: bool,
+    /// Once this side has taken over go on as a primary's agent, which takes a new secondary: as `colo reprotect` orders
+    ///
+    /// An agent with it that is started again on a VM that is the primary of its pair is a primary's as well.
+    #[arg(long, requires = "qmp")]
+    reprotect: bool,
+    #[command(flatten, next_help_heading = "Once this side is the primary")]
+    later: AsPrimary,
 }
 
 impl Secondary {
     /// Runs until SIGTERM or SIGINT.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let before = if self.nbd { vec![command::nbd_server_stop().call] } else { Vec::new() };
-        run(self.common.options(None, before).map_err(Misuse)?)?;
+        let later = self.later.options(&self.common)?;
+        let options = self.common.options(Role::Secondary, later, before).map_err(Misuse)?;
+        run(Options { reprotect: self.reprotect, ..options })?;
         Ok(ExitCode::SUCCESS)
     }
 }

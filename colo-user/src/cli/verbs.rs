@@ -1,5 +1,5 @@
-//! What an operator orders of a running agent: `colo promote`, `demote`, `pause`, `resume`, `failover` and
-//! `test-failover`. The agent decides ([`crate::failover::verbs`]); here are arguments, words and exit statuses.
+//! What an operator orders of a running agent: `colo promote`, `demote`, `pause`, `resume`, `failover`,
+//! `reprotect` and `test-failover`. The agent decides ([`crate::failover::verbs`]); here are arguments, words and exit statuses.
 
 use super::status::socket;
 use crate::control::{MAX_ORDER_LIMIT, ORDER_LIMIT, TEST, ask};
@@ -101,6 +101,17 @@ pub struct Failover {
     to: To,
 }
 
+/// Make a survivor ready for a new secondary
+///
+/// On the host of a secondary that has taken over: its agent goes on as a primary's, in place, and no client notices. It takes a new
+/// secondary then: `colo secondary` on the other host, and `colo protect`. With `colo secondary --reprotect` nobody needs to order it.
+#[derive(Args, Debug)]
+#[command(after_long_help = "Exit status as of `colo promote`; 0: this side's agent is a primary's.")]
+pub struct Reprotect {
+    #[command(flatten)]
+    to: To,
+}
+
 /// Say what would happen if the primary were lost now, and change nothing
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
@@ -154,6 +165,13 @@ impl Failover {
             return Ok(ExitCode::from(NO_AGENT));
         }
         Ok(self.to.order(Verb::Failover))
+    }
+}
+
+impl Reprotect {
+    /// Orders it.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        Ok(self.to.order(Verb::Reprotect))
     }
 }
 

@@ -114,17 +114,8 @@ impl Signs {
         };
         let memory = Mapping::shared(&map.fd(), size_of::<Deadman>(), 0);
         let words = Words(memory.map_err(|error| map_error(MAP_DEADMAN, &error))?);
-        let signs = Self { words: Arc::new(words), pause: overdue.map(|overdue| overdue.limit / SIGNS) };
-        signs.alive();
-        let (limit, policy) = match overdue {
-            None => (0, DeadmanPolicy::Closed),
-            Some(AgentLimit { limit, policy }) => (
-                u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX),
-                if policy == Overdue::Open { DeadmanPolicy::Open } else { DeadmanPolicy::Closed },
-            ),
-        };
-        signs.words.word(offset_of!(Deadman, policy)).store(policy as u64, Ordering::Release);
-        signs.words.word(offset_of!(Deadman, limit_ns)).store(limit, Ordering::Release);
+        let mut signs = Self { words: Arc::new(words), pause: None };
+        signs.limit(overdue);
         let lease = signs.words.word(offset_of!(Deadman, lease_end_ns));
         if !leased {
             lease.store(0, Ordering::Release);
@@ -132,6 +123,21 @@ impl Signs {
             lease.store(NEVER_HELD, Ordering::Release);
         }
         Ok(signs)
+    }
+
+    /// From here on the agent may show no sign of life for so long.
+    pub fn limit(&mut self, overdue: Option<AgentLimit>) {
+        self.alive();
+        self.pause = overdue.map(|overdue| overdue.limit / SIGNS);
+        let (limit, policy) = match overdue {
+            None => (0, DeadmanPolicy::Closed),
+            Some(AgentLimit { limit, policy }) => (
+                u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX),
+                if policy == Overdue::Open { DeadmanPolicy::Open } else { DeadmanPolicy::Closed },
+            ),
+        };
+        self.words.word(offset_of!(Deadman, policy)).store(policy as u64, Ordering::Release);
+        self.words.word(offset_of!(Deadman, limit_ns)).store(limit, Ordering::Release);
     }
 
     /// The agent is alive.

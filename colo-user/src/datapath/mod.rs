@@ -174,6 +174,11 @@ impl Datapath {
         &self.warnings
     }
 
+    /// From here on XDP does this when the agent shows no sign of life ([`Config::overdue`]).
+    pub fn limit_agent(&mut self, overdue: Option<AgentLimit>) {
+        self.signs.limit(overdue);
+    }
+
     /// The end of this side's lease, where it has one ([`Config::leased`]).
     #[must_use]
     pub fn lease(&self) -> LeaseEnd {

@@ -110,6 +110,26 @@ impl Secondary {
         self.claimant
     }
 
+    /// Whether this VM's agent is to be a primary's: it has taken over, or is the primary of its pair already.
+    #[must_use]
+    pub fn may_lead(&self) -> bool {
+        matches!((&self.state, self.why), (State::Alone, _) | (State::Closed { .. }, Why::WrongRole))
+    }
+
+    /// What a primary's agent that goes on from here must know; none if this side has not taken over.
+    #[must_use]
+    pub fn legacy(&self) -> Option<Memory> {
+        let standing = self.standing();
+        let term = self.term.filter(|_| standing == Standing::Alone)?;
+        Some(Memory { term, next: None, claimant: self.claimant, standing })
+    }
+
+    /// What it was told once.
+    #[must_use]
+    pub fn into_config(self) -> Config {
+        self.config
+    }
+
     /// How it stands with the lease, where the judge gives one: the service that was followed by another is none any more.
     pub fn tenure(&mut self, tenure: &Tenure, out: &mut Vec<Order>) {
         if matches!(tenure, Tenure::Taken(_)) && matches!(self.state, State::Alone | State::TakingOver(_)) {
@@ -190,6 +210,12 @@ impl Secondary {
         self.confirmed = confirmed;
     }
 
+    /// Whether it has no state yet, and its VM is one that may get one.
+    const fn waits_for_a_pair(&self) -> bool {
+        matches!(self.state, State::Closed { done: false })
+            && !matches!(self.why, Why::Unknown | Why::WrongRole | Why::TranslationLost)
+    }
+
     fn may_serve(&self) -> bool {
         self.confirmed || self.config.before.is_empty()
     }
@@ -197,6 +223,9 @@ impl Secondary {
     /// Both directions of the session work.
     pub fn in_sync(&mut self) {
         self.joined = self.next.is_some() || !self.asked;
+        if self.waits_for_a_pair() {
+            self.why = Why::AwaitsCheckpoint;
+        }
         self.protected();
     }
 
@@ -248,7 +277,7 @@ impl Secondary {
                 self.state = State::Holding { ask_at: Some(heard + self.lease + Config::margin(self.lease)) };
                 self.closed_elsewhere(out);
             }
-            (State::Closed { done: false }, _) if self.why != Why::TranslationLost => self.why = loss.why(),
+            (State::Closed { done: false }, _) if self.waits_for_a_pair() => self.why = loss.why(),
             _ => {}
         }
     }

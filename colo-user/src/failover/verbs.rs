@@ -33,6 +33,8 @@ pub enum Verb {
     Resume,
     /// Hand the service to the secondary, after a fresh checkpoint.
     Failover,
+    /// Be the primary's agent of the next pair.
+    Reprotect,
 }
 
 impl Verb {
@@ -45,15 +47,18 @@ impl Verb {
             Self::Pause => "pause",
             Self::Resume => "resume",
             Self::Failover => "failover",
+            Self::Reprotect => "reprotect",
         }
     }
 
     /// The verb of a word.
     #[must_use]
     pub fn named(word: &str, force: bool) -> Option<Self> {
-        [Self::Promote { force }, Self::Demote, Self::Pause, Self::Resume, Self::Failover]
-            .into_iter()
-            .find(|verb| verb.word() == word)
+        Self::all(force).into_iter().find(|verb| verb.word() == word)
+    }
+
+    const fn all(force: bool) -> [Self; 6] {
+        [Self::Promote { force }, Self::Demote, Self::Pause, Self::Resume, Self::Failover, Self::Reprotect]
     }
 
     /// What `--force` risks.
@@ -114,6 +119,8 @@ pub enum Refusal {
     TermUnknown,
     /// Nothing is paused.
     NotPaused(Standing),
+    /// This secondary has not taken over.
+    NotAlone(Standing, Why),
 }
 
 impl Refusal {
@@ -139,6 +146,7 @@ impl Refusal {
             Self::JudgeSaidNo => "judge-said-no",
             Self::TermUnknown => "term-unknown",
             Self::NotPaused(_) => "not-paused",
+            Self::NotAlone(..) => "not-alone",
         }
     }
 
@@ -162,6 +170,7 @@ impl Refusal {
         "judge-said-no",
         "term-unknown",
         "not-paused",
+        "not-alone",
     ];
 
     /// What else to do.
@@ -198,6 +207,7 @@ impl Refusal {
             Self::NotPaused(_) => {
                 "`colo pause` comes before; a survivor is protected again by `colo protect`"
             }
+            Self::NotAlone(..) => "`colo promote` comes before, if the primary is not there",
         }
     }
 }
@@ -231,6 +241,9 @@ impl fmt::Display for Refusal {
             Self::JudgeSaidNo => f.write_str("the judge said that the other side goes on"),
             Self::TermUnknown => f.write_str("the state file is lost: there is no term to ask the judge for"),
             Self::NotPaused(standing) => write!(f, "nothing is paused: this side is {standing}"),
+            Self::NotAlone(standing, why) => {
+                write!(f, "this secondary has not taken over: {standing} ({why})")
+            }
         }
     }
 }

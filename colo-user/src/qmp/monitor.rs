@@ -76,6 +76,13 @@ impl Monitor {
         })
     }
 
+    /// Closes it: the same monitor, to be connected to as if for the first time.
+    #[must_use]
+    pub fn anew(self) -> Self {
+        let (state, session) = (State::Apart { until: Mono::ZERO }, Session::new());
+        Self { state, session, unwritten: Vec::new(), ..self }
+    }
+
     /// Where it is.
     #[must_use]
     pub const fn endpoint(&self) -> &Endpoint {

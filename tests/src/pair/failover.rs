@@ -22,7 +22,7 @@ mod stories;
 pub use leased::{Cut, LEASE, cut_off};
 pub use outcome::{Outcome, judge};
 pub use play::{run, run_as};
-pub use stories::{before_protection, promoted_agent, protected_again};
+pub use stories::{before_protection, promoted_agent, protected_again, watched};
 
 /// What is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,8 +181,9 @@ pub struct Story {
 }
 
 /// Every story.
-const STORIES: [Story; 3] = [
+const STORIES: [Story; 4] = [
     Story { name: "protected-again", run: protected_again },
+    Story { name: "watched", run: watched },
     Story { name: "promoted-agent", run: promoted_agent },
     Story { name: "before-protection", run: before_protection },
 ];

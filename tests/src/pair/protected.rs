@@ -5,7 +5,7 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
@@ -64,8 +64,10 @@ pub struct Options {
     pub heartbeat: Option<Beats>,
     /// Arguments for both agents.
     pub both: Vec<String>,
-    /// For the primary's.
+    /// For the primary's, and for a secondary's once it is one.
     pub primary: Vec<String>,
+    /// For a secondary's.
+    pub secondary: Vec<String>,
 }
 
 /// An etcd of the pair's own.
@@ -99,6 +101,7 @@ impl Default for Options {
             heartbeat: None,
             both: Vec::new(),
             primary: ["--wait-min", "2000", "--wait-max", "4000"].map(str::to_owned).to_vec(),
+            secondary: Vec::new(),
         }
     }
 }
@@ -204,7 +207,7 @@ impl Protected {
     pub fn enter_colo(&mut self, primary: Side) -> Result<()> {
         // A monitor has one client at a time.
         self.monitors.clear();
-        let (from, to) = (vm(&self.pair, primary), vm(&self.pair, primary.other()));
+        let (from, to) = (self.pair.vm(primary), self.pair.vm(primary.other()));
         let followed = self.runtime.block_on(async {
             let (mut from, _) = Followed::open(from.name(), from).await?;
             let (mut to, _) = Followed::open(to.name(), to).await?;
@@ -272,6 +275,40 @@ impl Protected {
         self.wait_for(side, "protection", stop, Status::is_protected)
     }
 
+    /// The host is back, with a VM that waits for a state and a secondary's agent.
+    pub fn come_back(&mut self, side: Side, name: &'static str) -> Result<()> {
+        self.wires(side, "up")?;
+        self.pair.replace(side, name)?;
+        self.restart_agent(side, Role::Secondary)
+    }
+
+    fn wires(&self, side: Side, state: &str) -> Result<()> {
+        let wires = [UPLINK, LINK].into_iter();
+        let wires =
+            wires.chain(self.cluster.as_ref().map(|_| WIRE)).chain(self.options.heartbeat.map(|_| BEATS));
+        let batch = self.pair.path("wires");
+        fs::write(&batch, wires.map(|wire| format!("link set {wire} {state}\n")).collect::<String>())?;
+        self.host(side).netns.run(&format!("ip -batch {}", batch.display())).map(drop)
+    }
+
+    /// Waits until a secondary that has taken over is a primary, and in the same process.
+    pub fn wait_primary(&mut self, side: Side, stop: &AtomicBool) -> Result<()> {
+        self.wait_for(side, "a primary's agent", stop, |status| status.json()["role"] == "primary")?;
+        let agent = &mut self.agents[side.index()];
+        ensure!(agent.role == Role::Secondary && agent.process.ended().is_none(), "another agent");
+        Ok(())
+    }
+
+    /// The control socket of the agent on a host.
+    pub fn control(&self, side: Side) -> &Path {
+        &self.agents[side.index()].control
+    }
+
+    /// Time between periodic checkpoints.
+    pub fn delay(&self) -> Duration {
+        self.options.delay
+    }
+
     /// The VM on a host.
     pub fn vm(&mut self, side: Side) -> &mut Vm {
         match side {
@@ -291,12 +328,7 @@ impl Protected {
         // To cut takes a while.
         self.vm(side).process().signal(Signal::STOP)?;
         self.agent(side).signal(Signal::STOP)?;
-        let wires = [UPLINK, LINK].into_iter();
-        let wires =
-            wires.chain(self.cluster.as_ref().map(|_| WIRE)).chain(self.options.heartbeat.map(|_| BEATS));
-        let cut = self.pair.path("cut");
-        fs::write(&cut, wires.map(|wire| format!("link set {wire} down\n")).collect::<String>())?;
-        self.host(side).netns.run(&format!("ip -batch {}", cut.display()))?;
+        self.wires(side, "down")?;
         self.agent(side).kill();
         self.vm(side).process().kill();
         Ok(())
@@ -399,13 +431,11 @@ impl Agent {
         cluster: Option<&Cluster>,
     ) -> Result<Self> {
         let control = pair.path(&format!("{}-{}.sock", side.address(), role.name()));
-        let (server, primary) = match role {
-            Role::Primary => (",server=on", side),
-            Role::Secondary => ("", side.other()),
-        };
-        let peer = format!("tcp:{}:{LINK_PORT}{server}", primary.address());
+        // Who listens is a matter of the host, for roles change.
+        let server = if side == Side::First { ",server=on" } else { "" };
+        let peer = format!("tcp:{LINK_PRIMARY}:{LINK_PORT}{server}");
         let shown = control.display().to_string();
-        let monitor = vm(pair, side).agent_monitor().to_string();
+        let monitor = pair.vm(side).agent_monitor().to_string();
         let ends = [role.name(), "--guest", GUEST, "--uplink", UPLINK];
         let sockets = ["--peer", &peer, "--control", &shown, "--qmp", &monitor];
         let judge = match (cluster, options.etcd) {
@@ -419,11 +449,8 @@ impl Agent {
         let words = ends.iter().chain(&sockets).chain(&alone);
         let mut arguments: Vec<String> = words.map(|word| (*word).to_owned()).collect();
         if options.disk {
-            let words: &[&str] = match role {
-                Role::Primary => &["--block-child", disk::CHILD],
-                Role::Secondary => &["--nbd"],
-            };
-            arguments.extend(words.iter().map(|word| (*word).to_owned()));
+            arguments.extend(["--block-child", disk::CHILD].map(str::to_owned));
+            arguments.extend((role == Role::Secondary).then(|| "--nbd".to_owned()));
         }
         if let Some(Beats { interval, multiplier }) = options.heartbeat {
             let link = format!("udp:{}:{BEATS_PORT}@{}:{BEATS_PORT}", side.other().beats(), side.beats());
@@ -439,8 +466,9 @@ impl Agent {
             arguments.extend(words.map(str::to_owned));
         }
         arguments.extend_from_slice(&options.both);
-        if role == Role::Primary {
-            arguments.extend_from_slice(&options.primary);
+        arguments.extend_from_slice(&options.primary);
+        if role == Role::Secondary {
+            arguments.extend_from_slice(&options.secondary);
         }
         let log = control.with_extension("log");
         let netns = &host(pair, side).netns;
@@ -474,12 +502,5 @@ fn host(pair: &Pair, side: Side) -> &Host {
     match side {
         Side::First => &pair.topology.primary,
         Side::Second => &pair.topology.secondary,
-    }
-}
-
-fn vm(pair: &Pair, side: Side) -> &Vm {
-    match side {
-        Side::First => &pair.primary,
-        Side::Second => &pair.secondary,
     }
 }

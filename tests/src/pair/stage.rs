@@ -149,6 +149,19 @@ impl Pair {
         Ok(())
     }
 
+    /// The VM on a side.
+    pub fn vm(&self, side: Side) -> &Vm {
+        match side {
+            Side::First => &self.primary,
+            Side::Second => &self.secondary,
+        }
+    }
+
+    /// Whether both VMs have a disk.
+    pub fn has_disk(&self) -> bool {
+        self.setup.disk
+    }
+
     /// From now on nothing comes through between the VMs, and both live.
     pub fn stall(&self) -> Result<()> {
         self.channel.as_ref().context("this pair's channel is not one that stands still")?.stall();

@@ -61,6 +61,11 @@ impl Eye {
         }
     }
 
+    /// The monitor, not connected, for another that begins from the start.
+    pub fn close(self) -> Monitor {
+        self.monitor.anew()
+    }
+
     /// Gives a command of a takeover. How it ended comes by [`Self::take_done`].
     pub fn give(&mut self, now: Mono, step: Step, call: Call) {
         let ticket = self.monitor.give(now, call, &mut self.heard);

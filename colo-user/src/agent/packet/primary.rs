@@ -203,6 +203,10 @@ impl PrimaryThread {
     }
 
     fn connect(&mut self, now: Mono, connected: Connected) -> io::Result<()> {
+        // One that was made before this agent became a primary's.
+        if connected.hello.role != Role::Secondary {
+            return Ok(());
+        }
         if let Some(heart) = &mut self.heart {
             heart.connected(now, &connected.hello);
         }

@@ -10,6 +10,7 @@ use crate::judge::etcd::keeper::{Me, Tenure, Want};
 use crate::judge::{Answer, Claim, Claimant, Judge, JudgeSpec, Pair};
 use crate::link::frame::Role;
 use crate::mono::{Boot, Mono};
+use crate::qmp::command::Call;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -50,6 +51,10 @@ pub struct Failover {
     config: Config,
     claimant: Claimant,
     right: Right,
+    /// What the machine before it knew, where it was one of this agent.
+    legacy: Option<Memory>,
+    tenure: Tenure,
+    pending: Option<(Verb, Asked)>,
 }
 
 impl Failover {
@@ -75,7 +80,13 @@ impl Failover {
             .map(|judge| Judge::start(judge, alone.fence, &alone.pair, answered, told))
             .transpose()?;
         let right = Right { judge, pair: alone.pair, file: alone.state };
-        Ok(Self { config, claimant: Claimant(random()?), right })
+        let (claimant, tenure) = (Claimant(random()?), Tenure::Over);
+        Ok(Self { config, claimant, right, legacy: None, tenure, pending: None })
+    }
+
+    /// How long QEMU may take to answer.
+    pub(super) const fn vm_limit(&self) -> Duration {
+        self.config.vm_limit
     }
 
     /// Joined to the lease that lets frames out, where the judge gives one.
@@ -88,13 +99,37 @@ impl Failover {
 
     pub(super) fn primary(self) -> Seat<Primary> {
         let mut orders = Vec::new();
-        let machine = Primary::new(self.config, self.claimant, self.right.recall(), &mut orders);
-        Seat::new(machine, Role::Primary, self.right, orders)
+        let kept = self.legacy.or_else(|| self.right.recall());
+        let machine = Primary::new(self.config, self.claimant, kept, &mut orders);
+        let seat = Seat::new(machine, Role::Primary, self.right, orders);
+        Seat { tenure: self.tenure, pending: self.pending, ..seat }
     }
 
     pub(super) fn secondary(self) -> Seat<Secondary> {
         let machine = Secondary::new(self.config, self.claimant, self.right.recall());
         Seat::new(machine, Role::Secondary, self.right, Vec::new())
+    }
+}
+
+impl Seat<Secondary> {
+    /// Whether an operator has this side become the primary's.
+    pub fn is_to_lead(&self) -> bool {
+        matches!(self.pending, Some((Verb::Reprotect, _)))
+    }
+
+    /// For the primary's machine, with the judge, its lease and whoever waits for an order; `before` is what that one tells QEMU
+    /// before it goes on alone.
+    pub fn succeed(self, before: Vec<Call>) -> Failover {
+        let Self { machine, right, tenure, pending, .. } = self;
+        let (claimant, legacy) = (machine.claimant(), machine.legacy());
+        Failover {
+            config: Config { before, ..machine.into_config() },
+            claimant,
+            right,
+            legacy,
+            tenure,
+            pending,
+        }
     }
 }
 
@@ -180,6 +215,11 @@ impl<M: Commanded> Seat<M> {
     /// It stands so with the lease from now on.
     pub fn keep_tenure(&mut self, tenure: &Tenure) {
         self.tenure = tenure.clone();
+    }
+
+    /// Whether this side has the lease that it needs to be heard; `end` is where it ends, if it needs one.
+    pub const fn is_heard(&self, end: Option<Boot>) -> bool {
+        end.is_none() || matches!(self.tenure, Tenure::Held(_))
     }
 
     /// What a status says of the lease, if one is needed.

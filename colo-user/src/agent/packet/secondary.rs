@@ -5,6 +5,7 @@
 //! deciding them.
 
 mod failing;
+mod leading;
 
 use super::monitor::Eye;
 use super::seat::{Failover, Seat};
@@ -26,7 +27,9 @@ use crate::link::connect::Connected;
 use crate::link::frame::Role;
 use crate::link::stream::Link;
 use crate::mono::Mono;
+use crate::qmp::command::Call;
 use crate::vm::Told;
+pub use leading::{Ended, Lead};
 use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
@@ -67,6 +70,8 @@ pub struct SecondaryThread {
     woken: Woken,
     /// Set where there are heartbeat links.
     heart: Option<Heart>,
+    /// Once it may it goes on as a primary's agent, without an order.
+    reprotect: bool,
 }
 
 impl SecondaryThread {
@@ -95,14 +100,21 @@ impl SecondaryThread {
             last_janitor: Mono::ZERO,
             woken: Woken::UNKNOWN,
             heart: ends.heart,
+            reprotect: false,
         }
     }
 
-    /// Turns until it is told to exit.
+    /// The same, that goes on as a primary's agent once it may.
+    #[must_use]
+    pub fn reprotecting(self, reprotect: bool) -> Self {
+        Self { reprotect, ..self }
+    }
+
+    /// Turns until it is told to exit, or goes on as a primary's agent: `before` is what that tells QEMU before it goes on alone.
     ///
     /// # Errors
     /// An interface is gone.
-    pub fn run(mut self) -> io::Result<()> {
+    pub fn run(mut self, before: Vec<Call>) -> io::Result<Ended> {
         loop {
             let now = Mono::now();
             while let Some(command) = self.port.next() {
@@ -118,7 +130,7 @@ impl SecondaryThread {
                         let _ = reply.send(self.status());
                     }
                     Command::Order(asked) => self.ordered(now, *asked)?,
-                    Command::Exit => return self.exit(),
+                    Command::Exit => return self.exit().map(|()| Ended::Told),
                 }
             }
             let mut busy = self.captured(now)?;
@@ -146,6 +158,9 @@ impl SecondaryThread {
             self.apply();
             self.tell();
             self.beat();
+            if self.is_to_lead() {
+                return self.lead(before);
+            }
             let now = Mono::now();
             let eye = self.eye.as_ref();
             let mut deadline =

@@ -6,7 +6,11 @@
 //! [`again`]: crate::protect::again
 
 use super::{Shown, code, failed, object, sentence, survivor_of};
+use crate::agent::protection::Reason;
 use crate::cli::watchdog::Exec;
+use crate::control::{ask, ask_status};
+use crate::failover::Why;
+use crate::failover::verbs::Verb;
 use crate::link::endpoint::Endpoint;
 use crate::mono::Mono;
 use crate::process::{Ended, Group};
@@ -14,10 +18,12 @@ use crate::protect::again::{Again, Next, Way};
 use crate::protect::{Failed, Plan, look, protect};
 use crate::qmp::Snapshot;
 use anyhow::{Context as _, Result, bail};
-use serde_json::json;
+use serde_json::{Value, json};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 /// Between two looks at the monitors.
@@ -36,6 +42,8 @@ pub(super) struct Watch {
     pub there: Plan,
     /// With the second.
     pub back: Option<Plan>,
+    /// The control socket of the agent on this host.
+    pub agent: Option<PathBuf>,
     /// Run before each attempt.
     pub before: Option<Exec>,
     /// Failures in a row.
@@ -50,7 +58,10 @@ impl Watch {
         let mut said = None;
         while !stop.load(Ordering::Relaxed) {
             let (first, second) = tokio::join!(look(&self.monitors[0]), look(&self.monitors[1]));
-            let next = again.look(Mono::now(), [first.as_ref(), second.as_ref()]);
+            let mut next = again.look(Mono::now(), [first.as_ref(), second.as_ref()]);
+            if let (Next::Protect(_), Err(why)) = (&next, self.agents().await) {
+                next = Next::Wait(why);
+            }
             if said.as_ref() != Some(&next) {
                 self.say(&next);
                 said = Some(next.clone());
@@ -113,6 +124,27 @@ impl Watch {
         Ok(())
     }
 
+    /// Whether the agents are ready for the next pair, as the one on this host says; why not.
+    async fn agents(&self) -> Result<(), String> {
+        let Some(socket) = self.agent.clone() else { return Ok(()) };
+        let asked = spawn_blocking(move || {
+            let status = ask_status(&socket)?;
+            if leads_next(&status) {
+                let order = json!({ "command": Verb::Reprotect.word(), "timeout_ms": LOOK.as_millis() });
+                ask(&socket, &order, LOOK)?;
+                return ask_status(&socket);
+            }
+            Ok(status)
+        });
+        let status = asked.await.map_err(|error| error.to_string())?;
+        let status = status.map_err(|error| format!("--agent: {error:#}"))?;
+        if have_met(&status) {
+            return Ok(());
+        }
+        let [role, reason] = ["role", "reason"].map(|name| status[name].as_str().unwrap_or("?"));
+        Err(format!("the agents have not met: {role}, {reason}"))
+    }
+
     /// Runs the command that makes the agents ready.
     async fn prepare(&self, monitors: [&Endpoint; 2], was: &str, stop: &AtomicBool) -> Result<()> {
         let Some(Exec(command)) = &self.before else { return Ok(()) };
@@ -131,6 +163,20 @@ impl Watch {
                 Ended::Lost(error) => bail!("--before `{command}`: its end could not be learned: {error}"),
             },
         }
+    }
+}
+
+/// Whether an agent is the one of a secondary that has taken over.
+fn leads_next(status: &Value) -> bool {
+    status["role"] == "secondary" && status["failover"]["standing"] == "alone"
+}
+
+/// Whether an agent says that the other one is there, and that only COLO is missing.
+fn have_met(status: &Value) -> bool {
+    let failover = &status["failover"];
+    match status["role"].as_str() {
+        Some("primary") => status["reason"] == Reason::NotInColo.text(),
+        _ => status["reason"] == Reason::Closed.text() && failover["reason"] == Why::AwaitsCheckpoint.text(),
     }
 }
 

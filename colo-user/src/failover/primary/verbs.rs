@@ -18,6 +18,7 @@ impl Commanded for Primary {
             Verb::Pause => self.pause(&context.judge, out),
             Verb::Resume => self.resume(context.fresh, out),
             Verb::Failover => self.hand_over(now, &context.judge, out),
+            Verb::Reprotect => self.reprotect(),
         };
         decided.unwrap_or_else(Reply::Refused)
     }
@@ -44,6 +45,8 @@ impl Commanded for Primary {
             (Verb::Resume, State::Protected) if self.why == Why::InSync => Some(Done(PROTECTED)),
             (Verb::Demote, State::Closed) => Some(Done(CLOSED)),
             (_, State::Closed) => Some(Failed("this side is closed")),
+            (Verb::Reprotect, State::Unknown) => None,
+            (Verb::Reprotect, _) => Some(Done(self.leads())),
             (Verb::Failover, State::Holding { .. } | State::Asking(_) | State::Alone) => {
                 Some(Failed("the secondary was lost"))
             }
@@ -67,6 +70,8 @@ const HANDED_OVER: &str = "this side is closed; the secondary owns all and was t
 const SERVICE: &str = "this side is the service";
 const PAUSED: &str = "protection is off: output leaves at once, and the secondary cannot take over";
 const PROTECTED: &str = "protection is on";
+const READY: &str = "this side is the primary, and takes a new secondary";
+const LEADS: &str = "this side is the primary of a pair";
 const CLOSED: &str =
     "this side is closed for good: its uplink lets nothing through, and the other side was told";
 
@@ -102,6 +107,17 @@ impl Primary {
             _ => self.take_over(now, out),
         }
         Ok(Reply::Begun)
+    }
+
+    fn reprotect(&self) -> Result<Reply, Refusal> {
+        match self.state {
+            State::Closed => Err(Refusal::Closed(self.why)),
+            _ => Ok(Reply::Done(self.leads())),
+        }
+    }
+
+    const fn leads(&self) -> &'static str {
+        if matches!(self.state, State::Alone | State::Passing { .. }) { READY } else { LEADS }
     }
 
     fn demote(&mut self, out: &mut Vec<Order>) -> Reply {

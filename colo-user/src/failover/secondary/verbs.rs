@@ -19,6 +19,7 @@ impl Commanded for Secondary {
         match verb {
             Verb::Promote { force } => self.promote(now, force, out).unwrap_or_else(Reply::Refused),
             Verb::Demote => self.demote(out),
+            Verb::Reprotect => self.reprotect().unwrap_or_else(Reply::Refused),
             Verb::Pause | Verb::Resume | Verb::Failover => Reply::Refused(Refusal::OtherSide),
         }
     }
@@ -30,7 +31,11 @@ impl Commanded for Secondary {
             (Verb::Promote { .. }, State::Holding { ask_at: None }) if self.why == Why::Unconfirmed => {
                 Some(Ended::Failed("the disk here may lack what is in the state here"))
             }
-            (Verb::Promote { .. }, State::Closed { .. }) => Some(Ended::Failed("this side is closed")),
+            // The shell hands over once it can, and the primary's machine says that it is done.
+            (Verb::Reprotect, _) if self.may_lead() => None,
+            (Verb::Promote { .. } | Verb::Reprotect, State::Closed { .. }) => {
+                Some(Ended::Failed("this side is closed"))
+            }
             _ => None,
         }
     }
@@ -102,6 +107,14 @@ impl Secondary {
             }
         }
         Ok(Reply::Begun)
+    }
+
+    fn reprotect(&self) -> Result<Reply, Refusal> {
+        match self.state {
+            _ if self.may_lead() => Ok(Reply::Begun),
+            State::Closed { done: true } => Err(Refusal::Closed(self.why)),
+            _ => Err(Refusal::NotAlone(self.standing(), self.why)),
+        }
     }
 
     fn demote(&mut self, out: &mut Vec<Order>) -> Reply {

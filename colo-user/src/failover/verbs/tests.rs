@@ -3,7 +3,7 @@ use std::collections::HashSet;
 
 #[test]
 fn every_verb_is_found_by_its_word() {
-    for verb in [Verb::Promote { force: true }, Verb::Demote, Verb::Pause, Verb::Resume, Verb::Failover] {
+    for verb in Verb::all(true) {
         assert_eq!(Verb::named(verb.word(), true), Some(verb));
     }
     assert_eq!(Verb::named("promote", false), Some(Verb::Promote { force: false }));
@@ -34,6 +34,7 @@ fn every_refusal_says_why_and_what_else_to_do() {
         Refusal::JudgeSaidNo,
         Refusal::TermUnknown,
         Refusal::NotPaused(Standing::Alone),
+        Refusal::NotAlone(Standing::Protected, Why::InSync),
     ];
     assert_eq!(refusals.each_ref().map(Refusal::word), Refusal::WORDS);
     let texts: HashSet<String> = refusals.iter().map(ToString::to_string).collect();

@@ -74,6 +74,8 @@ pub fn cut_off(programs: &Programs, cut: Cut, seed: u64, stop: &AtomicBool) -> R
         if cut != Cut::Host {
             pair.wait_standing(Side::First, "closed", stop)?;
             pair.wait_stopped(Side::First, stop)?;
+        } else {
+            leads(&mut pair, control, stop)?;
         }
         falls_silent(&mut pair, control)?;
         Ok((event, went_on))
@@ -109,6 +111,20 @@ fn happen(pair: &mut Protected, cut: Cut, cuts: bool, member: Option<usize>) -> 
         }
     }
     Ok(None)
+}
+
+/// The survivor's agent becomes a primary's with the lease that it has.
+fn leads(pair: &mut Protected, control: &Control<'_>, stop: &AtomicBool) -> Result<()> {
+    let token = |pair: &Protected| Ok(pair.status(Side::Second)?.json()["lease"]["token"].clone());
+    let before: Result<_> = token(pair);
+    let before = before?;
+    let answer = pair.order(Side::Second, &["reprotect"])?;
+    ensure!(answer.code == 0, "{answer:?}");
+    pair.wait_primary(Side::Second, stop)?;
+    let after: Result<_> = token(pair);
+    let after = after?;
+    ensure!(before == after && before.is_number(), "the fencing token was {before} and is {after}");
+    control.wait_for(GOES_ON, &control.progress(), PATIENCE).context("with a primary's agent")
 }
 
 /// The survivor's frames go straight through the kernel; without its agent they do so until its lease ends.

@@ -20,7 +20,7 @@ use crate::{
         traffic::{self, Control},
     },
     pair::{
-        protected::{Options, Protected},
+        protected::{LINK, Options, Protected},
         watch::{Side, Watch},
     },
 };

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     lab::{
-        agents::Role,
+        agents::{Role, Status},
         child::Programs,
         topology::SERVER_V4,
         traffic::{self, Control, Report},
@@ -25,6 +25,7 @@ use crate::{
         line::Line,
         protected::{Options, Protected},
         watch::{Side, Watch},
+        watched::{Watched, rename},
     },
 };
 
@@ -39,9 +40,10 @@ fn told(
     seed: u64,
     stop: &AtomicBool,
     sides: &[Side],
+    options: Options,
     tale: impl FnOnce(&mut Protected, &Control<'_>) -> Result<(Event, Duration)> + Send,
 ) -> Result<Outcome> {
-    let mut pair = Protected::start(programs, Options::default(), stop)?;
+    let mut pair = Protected::start(programs, options, stop)?;
     let watch = Watch::start(&pair.pair.topology.client)?;
     let client = Arc::clone(&pair.pair.topology.client);
     let (done, report) = traffic::run(&client, &traffic::Plan::all(seed), stop, |control| {
@@ -77,17 +79,47 @@ fn lose_survivor(pair: &mut Protected, control: &Control<'_>, stop: &AtomicBool)
 
 /// Loses the primary, protects the survivor by a new secondary, and loses the survivor: the same connections live on.
 pub fn protected_again(programs: &Programs, seed: u64, stop: &AtomicBool) -> Result<Outcome> {
-    told(programs, seed, stop, &THERE_AND_BACK, |pair, control| {
+    told(programs, seed, stop, &THERE_AND_BACK, Options::default(), |pair, control| {
         let first = lose_primary(pair, control)?;
         lose_survivor(pair, control, stop)?;
         Ok(first)
     })
 }
 
+/// As [`protected_again`] with whole hosts, and nobody does anything but to bring a lost host back with a new VM and
+/// `colo secondary`: the survivor's agent becomes a primary's in place, and `colo protect --watch` does the rest.
+pub fn watched(programs: &Programs, seed: u64, stop: &AtomicBool) -> Result<Outcome> {
+    let options = Options { secondary: vec!["--reprotect".to_owned()], ..Options::default() };
+    told(programs, seed, stop, &THERE_AND_BACK, options, |pair, control| {
+        let agent = ["--agent".to_owned(), pair.control(Side::Second).display().to_string()];
+        let watching = Watched::start(&pair.pair, pair.delay(), &agent)?;
+        let (before, first) = (control.progress(), Event::now(control));
+        pair.lose_host(Side::First)?;
+        control.wait_for(GOES_ON, &before, PATIENCE).context("after the first takeover")?;
+        let went_on = first.elapsed();
+
+        pair.wait_primary(Side::Second, stop)?;
+        pair.come_back(Side::First, "third")?;
+        rename(&pair.pair, Side::First)?;
+        pair.wait_for(Side::Second, "protection", stop, Status::is_protected)?;
+        ensure!(watching.pairs(1)?.len() == 1, "protected by somebody else, or more than once");
+        goes_on(control, "protected again")?;
+
+        let before = control.progress();
+        pair.lose_host(Side::Second)?;
+        control.wait_for(GOES_ON, &before, PATIENCE).context("after the second takeover")?;
+        pair.wait_primary(Side::First, stop)?;
+        goes_on(control, "ready for the next secondary")?;
+        let (code, said) = watching.end()?;
+        ensure!(code == Some(0), "{code:?}: {said}");
+        Ok((first, went_on))
+    })
+}
+
 /// As [`protected_again`], and the agent of the survivor is stopped, killed and started again: connections old and new go on
 /// through what it has pinned, with no user-space hop.
 pub fn promoted_agent(programs: &Programs, seed: u64, stop: &AtomicBool) -> Result<Outcome> {
-    told(programs, seed, stop, &THERE_AND_BACK, |pair, control| {
+    told(programs, seed, stop, &THERE_AND_BACK, Options::default(), |pair, control| {
         let first = lose_primary(pair, control)?;
         let survivor = Side::Second;
         pair.wait_standing(survivor, "alone", stop)?;

@@ -28,7 +28,9 @@ impl SecondaryThread {
         let (machine, orders) = (&mut seat.machine, &mut seat.orders);
         if let Some(past) = eye.take_past() {
             machine.placed(past, self.adopted, orders);
-            if self.adopted && machine.standing() != Standing::Alone {
+            // A primary's programs are left as they are to its agent.
+            let leads = self.reprotect && machine.may_lead();
+            if self.adopted && machine.standing() != Standing::Alone && !leads {
                 self.adopted = false;
                 self.datapath.set_mode(Mode::Secondary).map_err(io::Error::other)?;
             }

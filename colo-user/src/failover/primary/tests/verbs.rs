@@ -281,3 +281,21 @@ fn a_survivor_that_is_closed_beside_a_new_secondary_stays_closed() {
     let mut rig = Rig::new(config(), Past::Was, rig.kept);
     rig.closed(Why::AgentRestarted);
 }
+
+#[test]
+fn a_primary_is_one_already_and_a_closed_one_is_none() {
+    let mut rig = Rig::protected(config());
+    assert!(matches!(rig.order(0, Verb::Reprotect), Reply::Done(_)));
+    assert!(rig.orders().is_empty());
+    rig.order(0, Verb::Demote);
+    rig.orders();
+    rig.refuses(Verb::Reprotect, Refusal::Closed(Why::Demoted));
+    // One that goes on from a secondary that took over.
+    let kept = memory(Standing::Alone);
+    let mut out = Vec::new();
+    let mut survivor = Primary::new(config(), kept.claimant, Some(kept), &mut out);
+    assert_eq!(survivor.progress(Verb::Reprotect), None, "its QEMU has not said where it is");
+    survivor.placed(at(0), Past::Was, &mut out);
+    assert_eq!(survivor.standing(), Standing::Alone);
+    assert!(matches!(survivor.progress(Verb::Reprotect), Some(Ended::Done(_))));
+}

@@ -249,3 +249,43 @@ fn one_whose_translation_is_lost_is_not_promoted_beside_a_primary_or_a_disk_that
     rig.orders();
     assert_eq!(rig.kept.unwrap().standing, Standing::Closed);
 }
+
+#[test]
+fn only_who_has_taken_over_or_is_found_a_primary_goes_on_as_one() {
+    const REPROTECT: Verb = Verb::Reprotect;
+    let mut rig = Rig::new(config(), Past::Fresh, None);
+    rig.refuses(REPROTECT, Refusal::NotAlone(Standing::Closed, Why::AwaitsCheckpoint));
+    let mut rig = Rig::protected(config());
+    rig.refuses(REPROTECT, Refusal::NotAlone(Standing::Protected, Why::InSync));
+    assert_eq!(rig.machine.legacy(), None);
+    rig.lost(Loss::Bye(Parting::Closed), 0);
+    rig.asks(1);
+    rig.refuses(REPROTECT, Refusal::NotAlone(Standing::Asking, Why::PeerClosed));
+    rig.machine.answer(at(1), 1, &Answer::Yes, &mut rig.out);
+    assert!(!rig.machine.may_lead(), "QEMU has not been told");
+    rig.takes_over(2);
+    assert_eq!(rig.order(3, REPROTECT), Reply::Begun);
+    assert_eq!(rig.machine.progress(REPROTECT), None, "it goes on as another machine");
+    assert_eq!(rig.machine.legacy(), rig.kept);
+    // The lease was taken by somebody else meanwhile.
+    rig.machine.tenure(&Tenure::Taken("another".into()), &mut rig.out);
+    assert!(matches!(rig.machine.progress(REPROTECT), Some(Ended::Failed(_))) && !rig.machine.may_lead());
+    rig.orders();
+    rig.refuses(REPROTECT, Refusal::Closed(Why::LeaseTaken));
+
+    let mut rig = Rig::new(config(), Past::Primary, None);
+    assert_eq!(rig.order(0, REPROTECT), Reply::Begun);
+    rig.lost(Loss::Link, 0);
+    rig.machine.in_sync();
+    assert!(rig.machine.may_lead() && rig.machine.why() == Why::WrongRole);
+}
+
+#[test]
+fn a_peer_that_is_back_is_waited_for_no_more() {
+    let mut rig = Rig::new(config(), Past::Fresh, None);
+    rig.lost(Loss::Link, 0);
+    assert_eq!(rig.standing(), (Standing::Closed, Why::PeerLost));
+    assert!(rig.machine.session(1, LEASE, &mut rig.out));
+    rig.machine.in_sync();
+    assert_eq!(rig.standing(), (Standing::Closed, Why::AwaitsCheckpoint));
+}
