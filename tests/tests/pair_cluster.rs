@@ -101,4 +101,6 @@ fn the_cluster_promotes_the_other_node_when_one_is_lost() {
     rig.cluster.wait_promoted(Side::Second, "node2").unwrap();
     rig.stands(Side::Second, "alone").unwrap();
     rig.ask();
+    rig.until(Side::Second, "a primary's agent", |status| status["role"] == "primary").unwrap();
+    rig.ask();
 }

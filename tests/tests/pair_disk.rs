@@ -13,6 +13,7 @@ use std::{
 
 use colo_tests::{
     lab::{
+        agents::Status,
         child::Programs,
         content,
         topology::{Host, SERVER_V4, SERVER_V6, UPLINK},
@@ -25,6 +26,7 @@ use colo_tests::{
         stage::{Followed, PATIENCE, Pair, Setup, cache},
         vm::Vm,
         watch::Side,
+        watched::{Watched, rename},
     },
 };
 use colo_user::qmp::{Client, EventKind, Notice, command};
@@ -135,6 +137,29 @@ fn every_file_survives_the_primary_and_then_the_new_primary() {
         pair.vm(Side::First).process().kill();
         go_on(pair);
         pair.protect_survivor(Side::Second, "third", &AtomicBool::new(false)).unwrap();
+        go_on(pair);
+        pair.vm(Side::Second).process().kill();
+    };
+    survives(lose_both, Side::First);
+}
+
+/// As above, and `colo protect --watch` does it: the disk goes the other way round, and the survivor's agent is ordered to go on as
+/// a primary's.
+#[test]
+fn every_file_survives_both_primaries_of_a_watched_pair() {
+    let lose_both = |pair: &mut Protected, go_on: &dyn Fn(&Protected)| {
+        let agent = ["--agent".to_owned(), pair.control(Side::Second).display().to_string()];
+        let watching = Watched::start(&pair.pair, pair.delay(), &agent).unwrap();
+        pair.vm(Side::First).process().kill();
+        go_on(pair);
+        pair.come_back(Side::First, "third").unwrap();
+        rename(&pair.pair, Side::First).unwrap();
+        let protected =
+            pair.wait_for(Side::Second, "protection", &AtomicBool::new(false), Status::is_protected);
+        let printed = watching.pairs(1);
+        protected.unwrap_or_else(|error| panic!("{error:#}\n{printed:?}\n{:?}", watching.end()));
+        let printed = printed.unwrap();
+        assert_eq!(printed[0]["disks"], serde_json::json!([disk::DISK]));
         go_on(pair);
         pair.vm(Side::Second).process().kill();
     };

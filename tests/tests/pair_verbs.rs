@@ -3,6 +3,7 @@
 //! secondary whose agent was killed between its question and the answer waits for an order.
 
 use std::sync::{Arc, atomic::AtomicBool};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -21,11 +22,14 @@ use colo_tests::{
         watch::{Side, Watch},
     },
 };
+use rustix::process::Signal;
 
 const SEED: u64 = 77;
 /// As in the other runs.
 const PATIENCE: Duration = Duration::from_secs(40);
 const GOES_ON: u64 = 3;
+/// From an order until the agent is told to end: it has begun, or is about to.
+const MEANWHILE: Duration = Duration::from_millis(8);
 static NEVER: AtomicBool = AtomicBool::new(false);
 
 fn is(answer: &Answer, code: i32, field: &str, word: &str) -> Result<()> {
@@ -34,7 +38,7 @@ fn is(answer: &Answer, code: i32, field: &str, word: &str) -> Result<()> {
 }
 
 /// All orders to one pair, in order.
-fn orders(pair: &Protected, control: &traffic::Control<'_>) -> Result<Duration> {
+fn orders(pair: &mut Protected, control: &traffic::Control<'_>) -> Result<Duration> {
     use Side::{First, Second};
     control.wait_steady(PATIENCE).context("before the orders")?;
     for side in [First, Second] {
@@ -68,6 +72,7 @@ fn orders(pair: &Protected, control: &traffic::Control<'_>) -> Result<Duration> 
     ensure!(pair.status(Second)?.json()["reason"] == "alone");
     is(&pair.order(First, &["reprotect"])?, 1, "refusal", "closed")?;
 
+    is_told_to_end_meanwhile(pair, control)?;
     // The survivor's agent becomes a primary's under all traffic.
     let pid = || std::fs::read_to_string(pair.control(Second).with_extension("sock.lock"));
     let (before, one) = (control.progress(), pid()?);
@@ -78,14 +83,33 @@ fn orders(pair: &Protected, control: &traffic::Control<'_>) -> Result<Duration> 
     Ok(went_on)
 }
 
+/// The survivor's agent is told to end while it becomes a primary's: it ends, the guest goes on, and so does the next agent.
+fn is_told_to_end_meanwhile(pair: &mut Protected, control: &traffic::Control<'_>) -> Result<()> {
+    let before = control.progress();
+    let survivor: &Protected = pair;
+    thread::scope(|scope| {
+        let ordered = scope.spawn(|| survivor.order(Side::Second, &["reprotect"]));
+        thread::sleep(MEANWHILE);
+        survivor.signal(Side::Second, Signal::TERM)?;
+        // It was done, or nobody answers any more.
+        let _ = ordered.join();
+        anyhow::Ok(())
+    })?;
+    ensure!(pair.agent(Side::Second).stop(), "it does not end");
+    control.wait_for(GOES_ON, &before, PATIENCE).context("without an agent")?;
+    pair.restart_agent(Side::Second, Role::Secondary)?;
+    pair.wait_standing(Side::Second, "alone", &NEVER)?;
+    control.wait_for(GOES_ON, &control.progress(), PATIENCE).context("with another agent")
+}
+
 #[test]
 fn a_pair_is_paused_resumed_and_handed_over_and_no_client_notices() {
     let programs = Programs::beside(env!("CARGO_BIN_EXE_colo-lab").as_ref());
-    let pair = Protected::start(&programs, Options::default(), &NEVER).unwrap();
+    let mut pair = Protected::start(&programs, Options::default(), &NEVER).unwrap();
     let watch = Watch::start(&pair.pair.topology.client).unwrap();
     let client = Arc::clone(&pair.pair.topology.client);
     let (outcome, report) =
-        traffic::run(&client, &traffic::Plan::all(SEED), &NEVER, |control| orders(&pair, control));
+        traffic::run(&client, &traffic::Plan::all(SEED), &NEVER, |control| orders(&mut pair, control));
     let heard = watch.finish().unwrap();
     let wrong = judge(&outcome, &report, &heard, &[Side::First, Side::Second]);
     println!("handed over: went on after {:?}, longest gap {:?}", outcome, report.longest().length);

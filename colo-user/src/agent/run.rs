@@ -123,8 +123,8 @@ async fn supervise(options: Options, control: ControlSocket) -> Result<()> {
     let (links, mut made) = mpsc::channel(1);
     let features = if options.qmp.is_some() { HEARS_QEMU } else { 0 };
     let boot = random()?;
-    let hello = Hello { features, ..Hello::plain(role, boot) };
-    let (peer, mut hello) = (options.peer.clone(), hello);
+    let mut hello = Hello { features, ..Hello::plain(role, boot) };
+    let peer = options.peer.clone();
     let connect = |hello: &Hello, slot| Connector::new(peer.clone(), hello.clone(), slot, links.clone());
     let connector = connect(&hello, Arc::clone(&slot))?;
 

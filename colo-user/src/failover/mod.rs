@@ -43,6 +43,9 @@
 //! over leaves its peer and does not meet it again before it has it back: a secondary that reaches the judge may follow. Who was
 //! followed is closed.
 //!
+//! A secondary that is alone becomes a primary that is ([`Secondary::may_lead`]), as one that is started again on what it
+//! remembers: nobody is asked, for it has the yes.
+//!
 //! By file: [`primary`] and [`secondary`] are the machines, [`takeover`] is what they say to their QEMU when they go on
 //! alone, [`verbs`] is what an operator may order, [`watch`] tells a frozen QEMU, [`elsewhere`] is what other links say of the peer,
 //! [`memory`] is what an agent must know when it is started again.

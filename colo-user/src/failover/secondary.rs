@@ -52,6 +52,8 @@ pub struct Secondary {
     forced: bool,
     /// The primary has gone on alone since a state was loaded.
     stale: bool,
+    /// The VM is the primary of its pair, and was not closed.
+    leads: bool,
     kept: Option<Memory>,
 }
 
@@ -75,6 +77,7 @@ impl Secondary {
             confirmed: false,
             forced: false,
             stale: false,
+            leads: false,
             kept,
         }
     }
@@ -110,10 +113,10 @@ impl Secondary {
         self.claimant
     }
 
-    /// Whether this VM's agent is to be a primary's: it has taken over, or is the primary of its pair already.
+    /// Whether this VM's agent may be a primary's: it has taken over, or is the primary of its pair already and was not closed.
     #[must_use]
     pub fn may_lead(&self) -> bool {
-        matches!((&self.state, self.why), (State::Alone, _) | (State::Closed { .. }, Why::WrongRole))
+        matches!(self.state, State::Alone) || self.leads && self.why == Why::WrongRole
     }
 
     /// What a primary's agent that goes on from here must know; none if this side has not taken over.
@@ -160,7 +163,11 @@ impl Secondary {
             (Past::Secondary | Past::Was, None) if self.why == Why::TranslationLost => {
                 self.untranslated(past == Past::Was, out);
             }
-            (Past::Primary, _) => self.why = Why::WrongRole,
+            (Past::Primary, kept) => {
+                self.why = Why::WrongRole;
+                // One that was closed stays so, until another VM comes.
+                self.leads = kept.is_some_and(|kept| kept.standing != Standing::Closed);
+            }
             // The primary of that pair goes on without this side.
             (Past::Secondary, _) if *done && self.term.is_some() => out.push(Order::halt()),
             (Past::Secondary, Some(kept)) if kept.standing == Standing::Closed => {

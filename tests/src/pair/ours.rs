@@ -36,9 +36,9 @@ impl Ended {
     }
 }
 
-/// One that runs.
+/// One that runs; killed on drop.
 #[derive(Debug)]
-pub struct Running(Child);
+pub struct Running(Option<Child>);
 
 impl Running {
     /// Runs `colo protect --json`, with periodic checkpoints `delay` apart and further arguments.
@@ -68,12 +68,13 @@ impl Running {
             .stdout(lines)
             .stderr(Stdio::piped())
             .spawn()?;
-        Ok(Self(child))
+        Ok(Self(Some(child)))
     }
 
     /// Sends it SIGTERM.
     pub fn terminate(&self) -> Result<()> {
-        let pid = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw).context("a pid is positive")?;
+        let id = self.0.as_ref().context("it runs")?.id();
+        let pid = i32::try_from(id).ok().and_then(Pid::from_raw).context("a pid is positive")?;
         Ok(kill_process(pid, Signal::TERM)?)
     }
 
@@ -91,14 +92,28 @@ impl Running {
     }
 
     /// Ends one that watches: its exit status, and what it said on standard error.
-    pub fn end(self) -> Result<(Option<i32>, String)> {
+    pub fn end(mut self) -> Result<(Option<i32>, String)> {
         self.terminate()?;
-        let output = self.0.wait_with_output()?;
+        let output = self.output()?;
         Ok((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()))
     }
 
     /// Waits for its end.
-    pub fn wait(self) -> Result<Ended> {
-        Ended::of(&self.0.wait_with_output()?)
+    pub fn wait(mut self) -> Result<Ended> {
+        Ended::of(&self.output()?)
+    }
+
+    fn output(&mut self) -> Result<Output> {
+        Ok(self.0.take().context("it runs")?.wait_with_output()?)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }

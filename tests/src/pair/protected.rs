@@ -299,6 +299,11 @@ impl Protected {
         Ok(())
     }
 
+    /// Sends the agent on a host a signal.
+    pub fn signal(&self, side: Side, signal: Signal) -> Result<()> {
+        self.agents[side.index()].process.signal(signal)
+    }
+
     /// The control socket of the agent on a host.
     pub fn control(&self, side: Side) -> &Path {
         &self.agents[side.index()].control

@@ -1,6 +1,7 @@
 //! `colo protect --watch`: protects a pair again whenever it has lost a side and a new secondary waits.
 //!
-//! Each [`LOOK`] it looks at both monitors and lets go of them, so that others get their turn; [`again`] decides. The stop flag ends
+//! Each [`LOOK`] it looks at both monitors and lets go of them, so that others get their turn; [`again`] decides. Before an attempt
+//! it asks the agent on this host, and readies it. The stop flag ends
 //! a pause and a command at once, an attempt as it ends `colo protect`.
 //!
 //! [`again`]: crate::protect::again
@@ -59,7 +60,9 @@ impl Watch {
         while !stop.load(Ordering::Relaxed) {
             let (first, second) = tokio::join!(look(&self.monitors[0]), look(&self.monitors[1]));
             let mut next = again.look(Mono::now(), [first.as_ref(), second.as_ref()]);
-            if let (Next::Protect(_), Err(why)) = (&next, self.agents().await) {
+            if matches!(next, Next::Protect(_))
+                && let Err(why) = self.agents().await
+            {
                 next = Next::Wait(why);
             }
             if said.as_ref() != Some(&next) {

@@ -53,7 +53,7 @@ impl SecondaryThread {
 
     /// Hands everything on; `before` is what the primary's machine tells QEMU before it goes on alone.
     pub(super) fn lead(mut self, before: Vec<Call>) -> io::Result<Ended> {
-        let (Some(seat), Some(eye)) = (self.seat.take(), self.eye.take()) else { return Ok(Ended::Told) };
+        let (seat, eye) = self.seat.take().zip(self.eye.take()).expect("an agent that follows its QEMU");
         let (standing, why) = seat.machine.stands();
         info!("going on as the primary's agent: {standing} ({why})");
         self.peer.close(None);

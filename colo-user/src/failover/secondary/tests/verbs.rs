@@ -273,7 +273,12 @@ fn only_who_has_taken_over_or_is_found_a_primary_goes_on_as_one() {
     rig.orders();
     rig.refuses(REPROTECT, Refusal::Closed(Why::LeaseTaken));
 
-    let mut rig = Rig::new(config(), Past::Primary, None);
+    let kept = |standing| Some(Memory { term: 1, next: None, claimant: WHO, standing });
+    for kept in [None, kept(Standing::Closed)] {
+        let mut rig = Rig::new(config(), Past::Primary, kept);
+        rig.refuses(REPROTECT, Refusal::NotAlone(Standing::Closed, Why::WrongRole));
+    }
+    let mut rig = Rig::new(config(), Past::Primary, kept(Standing::Protected));
     assert_eq!(rig.order(0, REPROTECT), Reply::Begun);
     rig.lost(Loss::Link, 0);
     rig.machine.in_sync();
