@@ -216,7 +216,8 @@ async fn start_packet_thread(
         on_checkpoint,
         runtime: runtime::Handle::current(),
     };
-    let begin = if leads { Begin::Primary(heir.ready()?) } else { Begin::Secondary(heir) };
+    let begin =
+        if leads { Begin::Primary(Box::new(heir.ready()?)) } else { Begin::Secondary(Box::new(heir)) };
     thread::Builder::new().name("packets".into()).spawn(move || {
         let datapath = match Datapath::attach(&config) {
             Ok(datapath) => datapath,
@@ -244,8 +245,8 @@ async fn start_packet_thread(
 
 /// What the packet thread begins as.
 enum Begin {
-    Primary(Ready),
-    Secondary(Heir),
+    Primary(Box<Ready>),
+    Secondary(Box<Heir>),
 }
 
 /// A primary that is to be, now or some day.
