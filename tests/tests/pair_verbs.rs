@@ -141,7 +141,7 @@ fn without_its_translation(pair: &mut Protected) -> Result<()> {
     pair.restart_agent(Second, Role::Secondary)?;
     let lost = |status: &Status| status.json()["failover"]["reason"] == "translation lost";
     pair.wait_for(Second, "the reason", &NEVER, lost)?;
-    std::thread::sleep(TEMPTED);
+    thread::sleep(TEMPTED);
     let status = pair.status(Second)?;
     let failover = &status.json()["failover"];
     ensure!(failover["standing"] == "closed" && lost(&status), "it asks nobody: {failover}");

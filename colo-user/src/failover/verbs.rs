@@ -151,7 +151,7 @@ impl Refusal {
     }
 
     /// All words.
-    pub const WORDS: [&'static str; 18] = [
+    pub const WORDS: [&'static str; 19] = [
         "no-qemu",
         "busy",
         "other-side",

@@ -44,7 +44,7 @@ impl World {
     pub(super) fn ordered(&mut self, side: usize, verb: Verb) {
         let side = match verb {
             Verb::Pause | Verb::Resume | Verb::Failover => self.primary,
-            Verb::Promote { .. } | Verb::Demote => side,
+            Verb::Promote { .. } | Verb::Demote | Verb::Reprotect => side,
         };
         if self.hosts[side].up && self.hosts[side].agent_ready() > self.now {
             let ready = self.hosts[side].agent_ready();
@@ -59,6 +59,7 @@ impl World {
                 Verb::Failover => "failover by order",
                 Verb::Demote => "demoted by order",
                 Verb::Promote { .. } => "promoted by order",
+                Verb::Reprotect => "made a primary by order",
             });
         }
     }

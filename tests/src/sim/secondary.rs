@@ -285,7 +285,6 @@ impl SecondaryAgent {
                     self.captured(now, io);
                     self.speak(io);
                 }
-                Order::Shut => io.datapath.mode = Mode::Closed,
                 Order::Hold
                 | Order::Resume
                 | Order::Flush

@@ -91,7 +91,8 @@ impl Client {
                 let body = json!({ "ID": lease.to_string() });
                 let answer = self.http.post(endpoint, "lease/keepalive", &body)?;
                 let Some(ttl) = seconds(&answer["result"]["TTL"]) else { return Ok(Reply::Renewed(None)) };
-                let looked = self.post(endpoint, "kv/txn", &json!({ "success": self.ranges(None) }))?;
+                let body = json!({ "success": self.ranges(None) });
+                let looked = self.http.post(endpoint, "kv/txn", &body)?;
                 if !is_same_leader(&answer["result"], &looked) {
                     return Err("there was another leader before the renewal, or since".to_owned());
                 }

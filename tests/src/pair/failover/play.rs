@@ -20,7 +20,7 @@ use crate::{
         traffic::{self, Control},
     },
     pair::{
-        protected::{LINK, Options, Protected},
+        protected::{Options, Protected},
         watch::{Side, Watch},
     },
 };
