@@ -86,7 +86,7 @@ fn is_found(broken: Broken, plan: Plan, first: u64) {
 #[test]
 fn a_missing_fencing_token_is_found() {
     is_found(Broken::NoFencing, LOCK, 3);
-    is_found(Broken::NoFencing, ETCD, 156);
+    is_found(Broken::NoFencing, ETCD, 45);
 }
 
 #[test]
