@@ -62,6 +62,8 @@ struct Deposed {
     election: Mono,
     /// When it notices by itself.
     notices: Mono,
+    /// What it knows is not newer.
+    revision: i64,
 }
 
 /// What becomes of a request at a member.
@@ -91,6 +93,8 @@ pub(super) struct Etcd {
     epoch: Option<Kept>,
     claims: BTreeMap<u64, Kept>,
     leases: BTreeMap<i64, Lease>,
+    /// What was granted and not given back, for a leader that has not heard that it was let go of.
+    granted: BTreeMap<i64, Duration>,
     /// Broken on purpose: a transaction is carried out whatever has changed since.
     forgets: bool,
 }
@@ -118,6 +122,7 @@ impl Etcd {
             epoch: None,
             claims: BTreeMap::new(),
             leases: BTreeMap::new(),
+            granted: BTreeMap::new(),
             forgets,
             random,
         }
@@ -176,9 +181,10 @@ impl Etcd {
     pub fn tick(&mut self, now: Mono) {
         if self.leads(now) {
             let over = |deposed: &Deposed| {
-                deposed.member == self.leader
-                    || now >= deposed.notices
-                    || self.members[deposed.member].is_heard(now)
+                let member = &self.members[deposed.member];
+                // One that stood still answers what waits for it before it hears of anything.
+                let heard = member.is_heard(now) && now >= member.paused_until + TICK;
+                deposed.member == self.leader || now >= deposed.notices || heard
             };
             self.deposed = self.deposed.filter(|deposed| !over(deposed));
             let local = self.members[self.leader].clock.local(now);
@@ -192,7 +198,8 @@ impl Etcd {
                 let timeout = self.election_timeout;
                 let election = now + self.random.millis(timeout, 2 * timeout);
                 let notices = now + self.random.millis(timeout, 2 * timeout);
-                Deposed { member: self.leader, raft_term: self.raft_term, election, notices }
+                let (member, raft_term, revision) = (self.leader, self.raft_term, self.revision);
+                Deposed { member, raft_term, election, notices, revision }
             }
         };
         self.deposed = Some(deposed);
@@ -226,12 +233,15 @@ impl Etcd {
         if let Request::Renew { lease } = request
             && let Some(deposed) = self.deposed.filter(|deposed| deposed.member == member)
             && now < deposed.notices
-            && let Some(lease) = self.leases.get_mut(lease)
+            && *lease <= deposed.revision
+            && let Some(&ttl) = self.granted.get(lease)
         {
-            if self.leader == member {
-                lease.end = lease.end.max(self.members[member].clock.local(now) + lease.ttl);
+            if self.leader == member
+                && let Some(lease) = self.leases.get_mut(lease)
+            {
+                lease.end = lease.end.max(self.members[member].clock.local(now) + ttl);
             }
-            return Fate::Answered(Ok(Reply::Renewed(Some(lease.ttl))), deposed.raft_term);
+            return Fate::Answered(Ok(Reply::Renewed(Some(ttl))), deposed.raft_term);
         }
         if !at.is_heard(now) || !self.leads(now) {
             return Fate::Waits(now + self.random.millis(10, 60));
@@ -251,6 +261,7 @@ impl Etcd {
                 self.revision += 1;
                 let lag = if self.prompt { Duration::ZERO } else { self.random.millis(0, LAG) };
                 self.leases.insert(self.revision, Lease { end: local + *ttl, ttl: *ttl, lag });
+                self.granted.insert(self.revision, *ttl);
                 Reply::Granted { lease: self.revision, ttl: *ttl }
             }
             Request::Look { term } => Reply::Seen(self.seen(*term)),
@@ -281,6 +292,7 @@ impl Etcd {
             },
             Request::Revoke { lease } => {
                 self.leases.remove(lease);
+                self.granted.remove(lease);
                 self.role = self.role.take().filter(|kept| kept.lease != *lease);
                 Reply::Revoked
             }
