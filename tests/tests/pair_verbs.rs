@@ -105,7 +105,9 @@ fn is_told_to_end_meanwhile(pair: &mut Protected, control: &traffic::Control<'_>
 #[test]
 fn a_pair_is_paused_resumed_and_handed_over_and_no_client_notices() {
     let programs = Programs::beside(env!("CARGO_BIN_EXE_colo-lab").as_ref());
-    let mut pair = Protected::start(&programs, Options::default(), &NEVER).unwrap();
+    // It would let nobody go on: who closes by an order is not shot at.
+    let both = ["--fence", "false"].map(str::to_owned).to_vec();
+    let mut pair = Protected::start(&programs, Options { both, ..Options::default() }, &NEVER).unwrap();
     let watch = Watch::start(&pair.pair.topology.client).unwrap();
     let client = Arc::clone(&pair.pair.topology.client);
     let (outcome, report) =

@@ -103,8 +103,8 @@ pub struct Common {
     allow_unfenced: bool,
     /// A command that shuts the other side off (STONITH), run after the judge's yes and before anything else
     ///
-    /// Exit status 0: it is off. Otherwise this side does not go on, and the command is run again after a while. Environment:
-    /// COLO_PAIR, COLO_TERM, COLO_ROLE (the side that stays), COLO_BOOT.
+    /// Not where the other side has said that it is closed. Exit status 0: it is off. Otherwise this side does not go on, and the
+    /// command is run again after a while. Environment: COLO_PAIR, COLO_TERM, COLO_ROLE (the side that stays), COLO_BOOT.
     #[arg(long, value_name = "COMMAND", requires = "qmp", value_parser = NonEmptyStringValueParser::new())]
     fence: Option<String>,
     /// After so many seconds that command has given no answer, and is killed

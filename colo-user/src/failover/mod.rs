@@ -445,7 +445,7 @@ pub enum Order {
         term: u64,
         /// As whom.
         claimant: Claimant,
-        /// Whether the other side is to be shut off upon a yes: not where the pair is kept.
+        /// Whether the other side is to be shut off upon a yes: not where the pair is kept, nor where it has said that it is closed.
         fence: bool,
     },
     /// Give QEMU a command; how it ended goes to `done` with the step.

@@ -59,6 +59,8 @@ pub struct Primary {
     spent: bool,
     /// The peer answers in the session.
     joined: bool,
+    /// The secondary has said that it is closed: nobody has to shut it off.
+    peer_closed: bool,
     elsewhere: Elsewhere,
     /// Since when the uplink has no carrier.
     dark: Option<Mono>,
@@ -90,6 +92,7 @@ impl Primary {
             next: None,
             spent: false,
             joined: false,
+            peer_closed: false,
             elsewhere: Elsewhere::Unknown,
             dark: None,
             refused: None,
@@ -188,7 +191,7 @@ impl Primary {
 
     /// A session begins: the term to begin it with, `fresh` unless the old one goes on. None if there can be no session.
     pub fn session(&mut self, fresh: u64, out: &mut Vec<Order>) -> Option<u64> {
-        self.joined = false;
+        (self.joined, self.peer_closed) = (false, false);
         match self.state {
             State::Closed => {
                 out.push(Order::Bye(Parting::Closed));
@@ -287,7 +290,7 @@ impl Primary {
 
     /// The peer is lost.
     pub fn lost(&mut self, now: Mono, loss: Loss, out: &mut Vec<Order>) {
-        self.joined = false;
+        (self.joined, self.peer_closed) = (false, loss == Loss::Bye(Parting::Closed));
         self.next = self.next.filter(|next| next.cut);
         if matches!(self.state, State::Unknown | State::TakingOver(_) | State::Alone | State::Closed) {
             return;
@@ -468,7 +471,7 @@ impl Primary {
         self.spent = true;
         self.state = State::Asking(Question { again: None });
         self.remember(Standing::Asking, out);
-        out.push(Order::Ask { term, claimant: self.claimant, fence: !self.pausing });
+        out.push(Order::Ask { term, claimant: self.claimant, fence: !(self.pausing || self.peer_closed) });
     }
 
     fn take_over(&mut self, now: Mono, out: &mut Vec<Order>) {

@@ -45,6 +45,8 @@ pub struct Secondary {
     /// The judge was asked in this term.
     asked: bool,
     joined: bool,
+    /// The primary has said that it is closed: nobody has to shut it off.
+    peer_closed: bool,
     elsewhere: Elsewhere,
     /// The primary's agent has cut the state in which the VM runs.
     confirmed: bool,
@@ -73,6 +75,7 @@ impl Secondary {
             lease,
             asked: false,
             joined: false,
+            peer_closed: false,
             elsewhere: Elsewhere::Unknown,
             confirmed: false,
             forced: false,
@@ -185,7 +188,7 @@ impl Secondary {
     /// The primary begins a session in `term`, in which it lets output out for `lease` after it was heard. False if this
     /// side does not join it.
     pub fn session(&mut self, term: u64, lease: Duration, out: &mut Vec<Order>) -> bool {
-        self.joined = false;
+        (self.joined, self.peer_closed) = (false, false);
         let refused = match self.state {
             State::TakingOver(_) | State::Alone => Some(Parting::TookOver),
             State::Closed { done: true } if matches!(self.why, Why::VmGone | Why::VmFrozen) => {
@@ -264,7 +267,7 @@ impl Secondary {
 
     /// The peer is lost; it was heard last at `heard`.
     pub fn lost(&mut self, loss: Loss, heard: Mono, out: &mut Vec<Order>) {
-        self.joined = false;
+        (self.joined, self.peer_closed) = (false, loss == Loss::Bye(Parting::Closed));
         self.next = None;
         if loss == Loss::Bye(Parting::TookOver) {
             (self.stale, self.forced) = (true, false);
@@ -412,7 +415,7 @@ impl Secondary {
         }
         self.state = State::Asking(Question { again: None });
         self.remember(Standing::Asking, out);
-        out.push(Order::Ask { term, claimant: self.claimant, fence: true });
+        out.push(Order::Ask { term, claimant: self.claimant, fence: !self.peer_closed });
     }
 
     fn begin_takeover(&mut self, now: Mono, out: &mut Vec<Order>) {

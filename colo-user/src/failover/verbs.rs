@@ -196,7 +196,7 @@ impl Refusal {
             }
             Self::NotInSync(..) => "wait until `colo status` says protected; it says what is in the way",
             Self::NoJudge => {
-                "start the agents with --judge; or, if you know that the other side is off, `colo promote --force` here"
+                "start the agents with --judge; if the other side is lost, and you know that it is off, `colo promote --force` goes on here"
             }
             Self::Unfenced => {
                 "start the agents with --judge, which keeps the secondary from taking over in an old state"

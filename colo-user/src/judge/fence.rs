@@ -1,5 +1,6 @@
 //! The fence `--fence COMMAND`: makes sure that the other side is off, before this one goes on alone. STONITH comes after the
-//! judge's yes, so that two sides never shoot at each other, and before anything else.
+//! judge's yes, so that two sides never shoot at each other, and before anything else. One that has said that it is closed is
+//! not shot at.
 //!
 //! It finds the same environment as the judge's command ([`super::exec`]); `COLO_ROLE` is the side that stays. What its end means:
 //!

@@ -61,10 +61,15 @@ impl Rig {
         }
     }
 
-    fn asks(&mut self, term: u64) {
+    /// And whether the primary is to be shut off.
+    fn asks(&mut self, term: u64) -> bool {
         let orders = self.orders();
-        assert_eq!(orders.last(), Some(&Order::Ask { term, claimant: WHO, fence: true }), "{orders:?}");
+        let Some(&Order::Ask { term: asked, claimant: WHO, fence }) = orders.last() else {
+            panic!("{orders:?}")
+        };
+        assert_eq!(asked, term);
         assert_eq!(self.kept, Some(Memory { term, next: None, claimant: WHO, standing: Standing::Asking }));
+        fence
     }
 
     fn takes_over(&mut self, now: u64) {
@@ -102,16 +107,30 @@ fn a_lost_primary_is_waited_for_until_its_lease_is_over() {
 }
 
 #[test]
-fn a_primary_that_says_closed_is_not_waited_for() {
+fn a_primary_that_says_closed_is_neither_waited_for_nor_shut_off() {
     let mut rig = Rig::protected(config());
     rig.machine.lost(Loss::Bye(Parting::Closed), at(10_000), &mut rig.out);
-    rig.asks(1);
+    assert!(!rig.asks(1));
     assert_eq!(rig.standing(), (Standing::Asking, Why::PeerClosed));
+    rig.machine.answer(at(10_010), 1, &Answer::None("away".into()), &mut rig.out);
+    rig.tick(12_000);
+    assert!(!rig.asks(1), "it stays closed");
     // Also when it comes back only to say so.
     let mut rig = Rig::protected(config());
     rig.machine.lost(Loss::Link, at(10_000), &mut rig.out);
     rig.machine.lost(Loss::Bye(Parting::Closed), at(10_200), &mut rig.out);
-    rig.asks(1);
+    assert!(!rig.asks(1));
+    // What it said in one session is nothing in the next.
+    let mut rig = Rig::protected(config());
+    rig.machine.lost(Loss::Bye(Parting::Closed), at(10_000), &mut rig.out);
+    rig.orders();
+    rig.machine.session(2, LEASE, &mut rig.out);
+    rig.machine.loaded(&mut rig.out);
+    rig.machine.in_sync();
+    rig.machine.lost(Loss::Silent, at(20_000), &mut rig.out);
+    rig.orders();
+    rig.tick(40_000);
+    assert!(rig.asks(2));
 }
 
 #[test]
@@ -495,12 +514,13 @@ fn a_yes_without_a_fence_is_asked_for_again_and_a_service_that_was_followed_clos
     let mut rig = Rig::protected(config());
     rig.machine.tenure(&Tenure::Taken("nobody's business".into()), &mut rig.out);
     assert_eq!(rig.standing(), (Standing::Protected, Why::InSync));
-    rig.machine.lost(Loss::Bye(Parting::Closed), at(10_000), &mut rig.out);
-    rig.asks(1);
+    rig.machine.lost(Loss::Silent, at(0), &mut rig.out);
+    rig.tick(10_000);
+    assert!(rig.asks(1));
     rig.machine.answer(at(10_010), 1, &Answer::NotFenced("no answer".into()), &mut rig.out);
     assert_eq!(rig.standing(), (Standing::Asking, Why::NotFenced));
     rig.tick(11_010);
-    rig.asks(1);
+    assert!(rig.asks(1));
     rig.machine.answer(at(11_020), 1, &Answer::Yes, &mut rig.out);
     rig.takes_over(11_030);
     rig.machine.tenure(&Tenure::Over, &mut rig.out);

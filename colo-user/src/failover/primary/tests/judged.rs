@@ -114,3 +114,18 @@ fn after_the_cut_it_takes_a_yes_in_both_terms() {
     let mut rig = Rig::new(config(), Past::Primary, Some(kept));
     rig.joined(9, 2);
 }
+
+#[test]
+fn a_secondary_that_says_closed_is_not_shut_off() {
+    for (loss, fence) in [(Loss::Bye(Parting::Closed), false), (Loss::Bye(Parting::VmGone), true)] {
+        let mut rig = Rig::protected(config());
+        rig.lost(10_000, loss);
+        rig.tick(10_000);
+        rig.asks_and(1, fence);
+        rig.answer(10_010, 1, Answer::None("away".into()));
+        rig.tick(12_000);
+        rig.asks_and(1, fence);
+        rig.answer(12_010, 1, Answer::Yes);
+        rig.goes_alone(12_020);
+    }
+}
