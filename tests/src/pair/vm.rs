@@ -30,6 +30,8 @@ use crate::{
 const MEMORY: &str = "131080K";
 /// How long a guest may take to serve, and a command to be taken: two VMs and their tests share the machine.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// After which what the guest was told over its serial port is said again.
+const UNHEARD: Duration = Duration::from_secs(5);
 /// The network card's options that would leave checksums and segmentation to somebody else.
 const NO_OFFLOADS: &str = ",csum=off,gso=off,host_tso4=off,host_tso6=off,host_ecn=off,host_ufo=off,\
      guest_csum=off,guest_tso4=off,guest_tso6=off,guest_ecn=off,guest_ufo=off";
@@ -95,7 +97,6 @@ pub struct Vm {
     process: Tethered,
     name: &'static str,
     directory: PathBuf,
-    commands: usize,
 }
 
 impl Vm {
@@ -143,7 +144,7 @@ impl Vm {
         let all: Vec<String> =
             [preload, "qemu-system-x86_64".to_owned()].into_iter().chain(arguments).collect();
         let process = Tethered::start(programs, host, Path::new("env"), &all, &file("log"), false)?;
-        Ok(Self { process, name, directory: parts.directory.clone(), commands: 0 })
+        Ok(Self { process, name, directory: parts.directory.clone() })
     }
 
     /// The monitor of the tests.
@@ -183,26 +184,39 @@ impl Vm {
     /// checkpoint gives the other VM what the primary was told, and takes from the secondary what it was told.
     pub fn differ(&mut self, path: &str, offset: u64) -> Result<()> {
         let commands = self.file("commands");
-        let mut stream = UnixStream::connect(&commands).with_context(|| commands.display().to_string())?;
-        writeln!(stream, "differ {path} {offset}")?;
-        self.commands += 1;
-        self.said(TAKEN, self.commands, PATIENCE)
+        let (before, end) = (self.times(TAKEN), Instant::now() + PATIENCE);
+        loop {
+            let mut stream =
+                UnixStream::connect(&commands).with_context(|| commands.display().to_string())?;
+            writeln!(stream, "differ {path} {offset}")?;
+            match self.said(TAKEN, before + 1, UNHEARD) {
+                // A checkpoint loads the primary's serial port, where nothing waits to be read.
+                Err(_) if Instant::now() < end => {}
+                told => return told,
+            }
+        }
+    }
+
+    /// How often the guest's console has a line.
+    fn times(&self, line: &str) -> usize {
+        // Not there before QEMU is.
+        let console = fs::read(self.file("console")).unwrap_or_default();
+        String::from_utf8_lossy(&console).lines().filter(|said| said.trim_end() == line).count()
     }
 
     /// Waits until the guest's console has a line so many times.
     fn said(&mut self, line: &str, times: usize, patience: Duration) -> Result<()> {
         let end = Instant::now() + patience;
         loop {
-            // Not there before QEMU is.
-            let console = fs::read(self.file("console")).unwrap_or_default();
-            let console = String::from_utf8_lossy(&console);
-            if console.lines().filter(|said| said.trim_end() == line).count() >= times {
+            if self.times(line) >= times {
                 return Ok(());
             }
             let ended = self.process.ended();
             if ended.is_some() || Instant::now() > end {
                 let state = ended.map_or_else(|| "runs".to_owned(), |status| status.to_string());
                 let log = self.process.log();
+                let console = fs::read(self.file("console")).unwrap_or_default();
+                let console = String::from_utf8_lossy(&console);
                 bail!(
                     "the {} VM ({state}) did not say {line:?} within {patience:?}; QEMU: {log}\nguest: {console}",
                     self.name
