@@ -186,7 +186,8 @@ impl Translator {
         if refused == 0 { Ok(()) } else { Err(refused) }
     }
 
-    /// The translation that the guest's state brings along, for a new secondary: see [`Translator::epoch_cut`].
+    /// The translation that the guest's state brings along, for a new secondary: see [`Translator::epoch_cut`]. What was
+    /// learned since the takeover, of handshakes that it cut, is part of it.
     pub fn bases(&self) -> impl Iterator<Item = Base> + '_ {
         self.table.bases()
     }

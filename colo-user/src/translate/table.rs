@@ -136,9 +136,10 @@ impl Table {
     }
 
     pub(super) fn bases(&self) -> impl Iterator<Item = Base> + '_ {
-        self.flows.iter().filter(|(_, e)| e.base != Delta::ZERO).map(|(flow, e)| Base {
+        let known = self.flows.iter().filter(|(_, e)| matches!(e.state, State::Known { .. }));
+        known.filter(|(_, e)| e.total() != Delta::ZERO).map(|(flow, e)| Base {
             flow: *flow,
-            delta: e.base,
+            delta: e.total(),
             guest_isn: e.own.map(|own| own.isn),
         })
     }
