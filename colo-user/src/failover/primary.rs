@@ -380,8 +380,8 @@ impl Primary {
             return;
         }
         match answer {
-            Answer::Yes => match self.next.take().filter(|next| next.cut) {
-                // The other side has lost the old term for good, and may have the new one.
+            Answer::Yes => match self.next.take().filter(|next| next.cut || self.pausing && self.joined) {
+                // The other side has lost the old term for good, and may have the new one; or gets it, where the pair is kept.
                 Some(next) => {
                     self.term = Some(next.term);
                     self.ask(out);

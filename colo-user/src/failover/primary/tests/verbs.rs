@@ -158,6 +158,22 @@ fn without_the_right_nothing_is_paused() {
 }
 
 #[test]
+fn a_pause_is_asked_for_in_the_term_too_in_which_the_agents_have_met_meanwhile() {
+    let mut rig = Rig::protected(config());
+    rig.order(0, Verb::Pause);
+    rig.asks_and(1, false);
+    rig.lost(5, Loss::Link);
+    rig.joined(2, 2);
+    rig.answer(10, 1, Answer::Yes);
+    rig.asks_and(2, false);
+    rig.machine.cut(&mut rig.out);
+    rig.machine.owned(&mut rig.out);
+    assert_eq!(rig.machine.standing(), Standing::Asking, "the secondary could take over in that term");
+    rig.answer(20, 2, Answer::Yes);
+    assert_eq!((rig.standing(), rig.machine.term()), ((Standing::Paused, Why::Paused), Some(2)));
+}
+
+#[test]
 fn a_secondary_that_is_lost_while_the_judge_is_asked_for_a_pause_leaves_this_side_alone() {
     let mut rig = Rig::protected(config());
     rig.order(0, Verb::Pause);
