@@ -415,6 +415,9 @@ impl World {
                     let mut effects = Vec::new();
                     self.secondary.message(now, &message, &mut self.s.outbox, &mut effects).unwrap();
                     assert_eq!(effects, []);
+                    if self.secondary.take_offer().is_some() {
+                        self.secondary.join(Some(&mut self.s.outbox));
+                    }
                 }
             }
             _ => {

@@ -257,7 +257,6 @@ impl Secondary {
                     *begun = true;
                 }
                 self.begin(now, *epoch);
-                self.answer_session(outbox);
             }
             Message::Cut(epoch) => {
                 self.epochs.cut(*epoch)?;
@@ -471,9 +470,18 @@ impl Secondary {
         self.loss.take().map(|loss| (loss, self.heard))
     }
 
-    /// Term and lease of a session that the primary has begun since the last call.
+    /// Term and lease of a session that the primary has begun since the last call: this side says [`Self::join`] or
+    /// [`Self::part`].
     pub const fn take_offer(&mut self) -> Option<(u64, Duration)> {
         self.offered.take()
+    }
+
+    /// Takes part in the session that was begun. It is answered at once, or when the guest stands in no checkpoint: a primary
+    /// in COLO asks for a checkpoint then.
+    pub fn join(&mut self, outbox: Option<&mut Outbox>) {
+        if let Some(outbox) = outbox {
+            self.answer_session(outbox);
+        }
     }
 
     /// Closes the session for a reason of this side's own.

@@ -323,6 +323,8 @@ impl PrimaryAgent {
             // No pair came of it: what is held for one leaves, and the agents meet anew.
             self.core.go_on_alone(now, &mut self.effects);
             self.orders.push(Order::Bye(Parting::Left));
+        } else if self.machine.standing() == Standing::Alone {
+            self.core.let_out(now, &mut self.effects);
         }
         if past.is_some() && std::mem::take(&mut self.adopted) && self.machine.standing() != Standing::Alone {
             io.datapath.mode = Mode::Protect;

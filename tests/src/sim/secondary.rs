@@ -199,6 +199,7 @@ impl SecondaryAgent {
                 if !joins {
                     return;
                 }
+                self.core.join(io.outbox());
             }
         }
         assert!(rest.is_empty(), "messages are delivered whole");

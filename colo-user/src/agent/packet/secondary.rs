@@ -287,10 +287,11 @@ impl SecondaryThread {
                 if matches!(self.effects.last(), Some(Effect::CloseLink(_))) {
                     return Ok(false);
                 }
-                if let Some((term, lease)) = self.core.take_offer()
-                    && !self.joins(now, term, lease)?
-                {
-                    return Ok(false);
+                if let Some((term, lease)) = self.core.take_offer() {
+                    if !self.joins(now, term, lease)? {
+                        return Ok(false);
+                    }
+                    self.core.join(self.peer.outbox());
                 }
             }
             if !more {

@@ -248,11 +248,12 @@ impl Primary {
         outbox: Option<&mut Outbox>,
     ) {
         let Some(following) = &mut self.following else { return };
-        if entry {
-            if following.guard == Guard::Lost {
-                following.term = next_term(following.term);
-                following.anew = true;
-            }
+        if entry && following.guard == Guard::Lost {
+            following.term = next_term(following.term);
+            following.anew = true;
+        }
+        // One that went on alone may have stayed in COLO.
+        if entry || following.guard == Guard::Free {
             following.guard = Guard::Colo;
         }
         if !following.ready || following.anew {
@@ -345,6 +346,14 @@ impl Primary {
         following.anew = true;
         self.release_all(now, effects);
         self.judge_protection_if_linked();
+    }
+
+    /// This side is the service, and part of no pair: what is held leaves in order. The guest said it before, and it was taken
+    /// when QEMU had entered COLO.
+    pub fn let_out(&mut self, now: Mono, effects: &mut Vec<Effect>) {
+        if self.held() > 0 {
+            self.release_all(now, effects);
+        }
     }
 
     /// Protection is switched off: everything held leaves in order, and from here on at once; checkpoints go on.

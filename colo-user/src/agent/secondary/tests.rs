@@ -59,7 +59,11 @@ impl Rig {
     }
 
     pub fn hear(&mut self, message: &Message<'_>) -> Result<(), Violation> {
-        self.core.message(self.now, message, &mut self.outbox, &mut self.effects)
+        self.core.message(self.now, message, &mut self.outbox, &mut self.effects)?;
+        if self.core.take_offer().is_some() {
+            self.core.join(Some(&mut self.outbox));
+        }
+        Ok(())
     }
 
     pub fn input(&mut self, index: u64) {
@@ -89,6 +93,19 @@ impl Rig {
     pub fn said(&mut self) -> Vec<String> {
         said(&mut self.outbox)
     }
+}
+
+#[test]
+fn a_session_that_this_side_does_not_join_is_not_answered() {
+    let mut rig = Rig::following();
+    rig.told(Told::Placed { colo: false, stopped: false, missed: false }, 0);
+    rig.core.connected(rig.now);
+    let session = Message::Session { epoch: Epoch(5), term: 3, lease: LIMIT };
+    rig.core.message(rig.now, &session, &mut rig.outbox, &mut rig.effects).unwrap();
+    assert_eq!(rig.core.take_offer(), Some((3, LIMIT)));
+    assert!(!rig.said().iter().any(|message| message.starts_with("Begin")));
+    rig.core.join(Some(&mut rig.outbox));
+    assert_eq!(rig.said(), ["Begin(Epoch(5))"]);
 }
 
 #[test]

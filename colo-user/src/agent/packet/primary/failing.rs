@@ -62,6 +62,8 @@ impl PrimaryThread {
             // No pair came of it: what is held for one leaves, and the agents meet anew.
             self.core.go_on_alone(now, &mut self.effects);
             orders.push(Order::Bye(Parting::Left));
+        } else if machine.standing() == Standing::Alone {
+            self.core.let_out(now, &mut self.effects);
         }
         if past.is_some() && std::mem::take(&mut self.adopted) && machine.standing() != Standing::Alone {
             self.datapath.set_mode(Mode::Protect).map_err(io::Error::other)?;
@@ -250,6 +252,7 @@ impl PrimaryThread {
             self.apply();
             self.datapath.flush()?;
             let more = self.captured(now)?;
+            self.core.let_out(now, &mut self.effects);
             let rests = more || !self.effects.is_empty() || !self.datapath.is_flushed();
             if !rests || Mono::now() >= end {
                 return Ok(());

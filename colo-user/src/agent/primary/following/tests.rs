@@ -192,6 +192,39 @@ fn agents_that_meet_in_colo_hold_and_ask_for_a_checkpoint() {
 }
 
 #[test]
+fn what_was_said_before_going_on_alone_and_is_taken_in_colo_leaves() {
+    let mut rig = met();
+    rig.core.go_on_alone(rig.now, &mut rig.effects);
+    // The same look at the monitor that took these has found the entry.
+    checkpoint(&mut rig, true);
+    rig.say(1);
+    rig.say(2);
+    assert_eq!((rig.core.held(), rig.effects.len()), (2, 0));
+    rig.core.let_out(rig.now, &mut rig.effects);
+    assert_eq!(rig.effects, [Effect::Release(Token(1)), Effect::Release(Token(2))]);
+    assert_eq!(rig.core.held(), 0);
+}
+
+#[test]
+fn one_that_went_on_alone_in_colo_holds_when_there_is_a_pair() {
+    let mut rig = met();
+    rig.told(Told::Stopped);
+    rig.core.copied(true, (7, true), Vec::new(), None);
+    rig.core.lost(rig.now, Reason::PeerLost, &mut rig.effects);
+    rig.told(Told::Continued);
+    rig.core.go_on_alone(rig.now, &mut rig.effects);
+    rig.connect();
+    rig.hear(&Message::Begin(rig.core.epoch())).unwrap();
+    checkpoint(&mut rig, false);
+    drained(&mut rig);
+    owned(&mut rig);
+    assert_eq!(rig.core.protection(), Protection::Protected);
+    rig.effects.clear();
+    rig.say(3);
+    assert_eq!((rig.core.held(), rig.effects.len()), (1, 0));
+}
+
+#[test]
 fn an_inexact_cut_asks_for_one_more() {
     for (exact, sure, kinds) in [(false, true, vec!["input-cut-inexact"]), (true, false, vec!["cut-unsure"])]
     {
