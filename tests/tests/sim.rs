@@ -54,20 +54,31 @@ fn what_was_found_once_stays_away() {
     ];
     // The channel between the QEMUs broke as a survivor entered COLO, without a link between the agents.
     let in_colo_without_a_pair = [72_463];
+    // A delta that a survivor had learned after its takeover was not told to its new secondary.
+    let learned_alone = [103_490];
     let rest = [80_604, 94_146];
-    for seed in without_translation.into_iter().chain(in_colo_without_a_pair).chain(rest) {
+    let all = without_translation.into_iter().chain(in_colo_without_a_pair).chain(learned_alone).chain(rest);
+    for seed in all {
         assert_eq!(sim::run(seed, LOCK).violation, None, "seed {seed}");
     }
     // A secondary that kept the role which came with a yes in a term that was over.
     let kept_role = [3_641, 5_815, 7_072];
     // One that said what it still had although its lease had ended before it could.
     let spoke_late = [15_418, 17_238, 24_383];
-    for seed in kept_role.into_iter().chain(spoke_late) {
+    // A delta learned alone, as above.
+    let learned_alone = [60_581];
+    for seed in kept_role.into_iter().chain(spoke_late).chain(learned_alone) {
         assert_eq!(sim::run(seed, ETCD).violation, None, "seed {seed} with etcd");
     }
     // A new secondary's host was lost as QEMU entered COLO.
-    let orders = Plan { orders: true, ..LOCK };
-    assert_eq!(sim::run(20_560, orders).violation, None, "seed 20560 with orders");
+    let lost_at_the_entry = [20_560];
+    // A survivor whose new secondary was demoted as QEMU entered COLO, while the survivor's agent slept.
+    let demoted_at_the_entry = [74_194];
+    // Paused by a yes in another term than that in which the agents had met again.
+    let paused_in_the_old_term = [100_069];
+    for seed in lost_at_the_entry.into_iter().chain(demoted_at_the_entry).chain(paused_in_the_old_term) {
+        assert_eq!(sim::run(seed, Plan { orders: true, ..LOCK }).violation, None, "seed {seed} with orders");
+    }
 }
 
 /// `first` is the first seed that shows it.
