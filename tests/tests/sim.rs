@@ -79,6 +79,13 @@ fn what_was_found_once_stays_away() {
     for seed in lost_at_the_entry.into_iter().chain(demoted_at_the_entry).chain(paused_in_the_old_term) {
         assert_eq!(sim::run(seed, Plan { orders: true, ..LOCK }).violation, None, "seed {seed} with orders");
     }
+    // An order that came to a side before it had looked at its clock again.
+    let seed = 49_974;
+    assert_eq!(
+        sim::run(seed, Plan { orders: true, ..ETCD }).violation,
+        None,
+        "seed {seed} with etcd and orders"
+    );
 }
 
 /// `first` is the first seed that shows it.

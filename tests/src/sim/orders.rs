@@ -68,6 +68,7 @@ impl World {
     pub(super) fn give(&mut self, side: usize, verb: Verb) -> Option<Reply> {
         let now = self.local(side);
         let host = &mut self.hosts[side];
+        host.io.boot = host.clock.boot(self.now);
         let context = Context { judge: Prospect::Reachable, fresh: host.io.fresh.next() };
         let reply = match host.agent.as_mut().filter(|_| host.up)? {
             Agent::Primary(agent) => agent.ordered(now, verb, &context, &mut host.io),
