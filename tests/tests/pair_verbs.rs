@@ -137,7 +137,7 @@ fn a_secondary_that_was_started_again_after_it_had_asked_serves_by_force_alone()
 fn without_its_translation(pair: &mut Protected) -> Result<()> {
     use Side::{First, Second};
     Line::open(&pair.pair.topology, SERVER_V4).ask();
-    pair.vm(First).process().kill();
+    pair.lose_host(First)?;
     pair.wait_standing(Second, "asking", &NEVER)?;
     pair.agent(Second).kill();
     pair.restart_agent(Second, Role::Secondary)?;

@@ -89,7 +89,7 @@ pub struct Common {
     /// Give it to both agents. The migration capability `events` must be on before `migrate`.
     #[arg(long, value_name = "ENDPOINT", value_parser = monitor)]
     qmp: Option<Endpoint>,
-    /// Whom to ask before going on alone: lock:DIRECTORY, which both hosts have mounted, exec:COMMAND, or etcd:http[s]://HOST:PORT
+    /// Whom to ask before going on alone: lock:DIRECTORY, which both hosts have mounted, exec:COMMAND, or `etcd:http[s]://HOST:PORT`
     ///
     /// Without one, or with none, nobody goes on alone: the primary holds, the secondary stays closed. With etcd
     /// (`etcd:http://HOST:PORT[,http://HOST:PORT...][;ttl=SECONDS][;drift=PERCENT][;prefix=PATH]`) the side that is heard holds a

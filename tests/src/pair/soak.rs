@@ -1,4 +1,4 @@
-//! `colo-lab soak`: the cases of [`super::failover`] again and again, [`takeover`] in every setting, and many short connections on
+//! `colo-lab soak`: the cases of [`super::failover`] again and again, [`mod@takeover`] in every setting, and many short connections on
 //! guests that agree.
 
 use std::{
