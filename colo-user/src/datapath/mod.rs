@@ -89,6 +89,8 @@ pub const MIRROR_BYTES: u32 = 16 << 20;
 pub const HOLD_BYTES: u32 = 16 << 20;
 /// Most copies that one [`Datapath::next_mirrored`] hands out.
 pub const MIRROR_BATCH: usize = 256;
+/// After so many batches all is heard that lay in the ring at the first: more frames, of 60 bytes at least, it does not hold.
+pub const MIRROR_BATCHES: usize = MIRROR_BYTES as usize / 60 / MIRROR_BATCH + 1;
 
 /// A parked frame. Good from its capture to its release or discard; after that it names no frame, or another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -21,7 +21,7 @@ use crate::agent::status::{Checkpoints, Standing, Status};
 use crate::agent::times::Times;
 use crate::checkpoint::Signals;
 use crate::compare::Token;
-use crate::datapath::{Captured, Datapath, FrameId, LeaseEnd, MIRROR_BATCH, Mode};
+use crate::datapath::{Captured, Datapath, FrameId, LeaseEnd, MIRROR_BATCH, MIRROR_BATCHES, Mode};
 use crate::failover;
 use crate::link::connect::Connected;
 use crate::link::frame::Role;
@@ -244,8 +244,9 @@ impl PrimaryThread {
             }
             self.core.settle_session(now, self.peer.outbox());
         }
-        // Without checkpoints to know them by, connections are known by their client's SYN, which came before any answer.
-        let heard = took && self.eye.is_none() && self.mirrored(now);
+        // Without checkpoints to know them by, connections are known by their client's SYN, which came before any answer: all that
+        // lies in the ring is heard first, however much that is.
+        let heard = took && self.eye.is_none() && (0..MIRROR_BATCHES).all(|_| self.mirrored(now));
         loop {
             while let Some(captured) = self.taken.front().copied() {
                 match self.core.place(captured.stamp) {
