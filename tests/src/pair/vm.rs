@@ -199,9 +199,14 @@ impl Vm {
 
     /// How often the guest's console has a line.
     fn times(&self, line: &str) -> usize {
+        self.console().lines().filter(|said| said.trim_end() == line).count()
+    }
+
+    /// What the guest has said.
+    fn console(&self) -> String {
         // Not there before QEMU is.
         let console = fs::read(self.file("console")).unwrap_or_default();
-        String::from_utf8_lossy(&console).lines().filter(|said| said.trim_end() == line).count()
+        String::from_utf8_lossy(&console).into_owned()
     }
 
     /// Waits until the guest's console has a line so many times.
@@ -214,9 +219,7 @@ impl Vm {
             let ended = self.process.ended();
             if ended.is_some() || Instant::now() > end {
                 let state = ended.map_or_else(|| "runs".to_owned(), |status| status.to_string());
-                let log = self.process.log();
-                let console = fs::read(self.file("console")).unwrap_or_default();
-                let console = String::from_utf8_lossy(&console);
+                let (log, console) = (self.process.log(), self.console());
                 bail!(
                     "the {} VM ({state}) did not say {line:?} within {patience:?}; QEMU: {log}\nguest: {console}",
                     self.name

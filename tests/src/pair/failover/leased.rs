@@ -115,14 +115,13 @@ fn happen(pair: &mut Protected, cut: Cut, cuts: bool, member: Option<usize>) -> 
 
 /// The survivor's agent becomes a primary's with the lease that it has.
 fn leads(pair: &mut Protected, control: &Control<'_>, stop: &AtomicBool) -> Result<()> {
-    let token = |pair: &Protected| Ok(pair.status(Side::Second)?.json()["lease"]["token"].clone());
-    let before: Result<_> = token(pair);
-    let before = before?;
+    let token =
+        |pair: &Protected| pair.status(Side::Second).map(|status| status.json()["lease"]["token"].clone());
+    let before = token(pair)?;
     let answer = pair.order(Side::Second, &["reprotect"])?;
     ensure!(answer.code == 0, "{answer:?}");
     pair.wait_primary(Side::Second, stop)?;
-    let after: Result<_> = token(pair);
-    let after = after?;
+    let after = token(pair)?;
     ensure!(before == after && before.is_number(), "the fencing token was {before} and is {after}");
     control.wait_for(GOES_ON, &control.progress(), PATIENCE).context("with a primary's agent")
 }
