@@ -486,7 +486,7 @@ fn piece_said<'a, T>(partial: &Partial<T>, offset: u32, more: bool, data: &'a [u
 
 /// Whether a client begins a connection with `segment`.
 pub(super) const fn begins(segment: &TcpSegment<'_>) -> bool {
-    segment.flags.has(TcpFlags::SYN) && !segment.flags.has(TcpFlags::ACK)
+    segment.flags.0 & (TcpFlags::SYN.0 | TcpFlags::ACK.0 | TcpFlags::RST.0) == TcpFlags::SYN.0
 }
 
 /// The guest's flow and the segment, if `frame` is TCP sent to the guest.

@@ -23,6 +23,8 @@ pub struct Counters {
     pub dropped_icmp_error: u64,
     /// Retransmissions that left at once.
     pub retransmissions: u64,
+    /// Garbage octets of keep-alives, of either guest: compared as bare acknowledgements.
+    pub keep_alives: u64,
     /// Frames of the secondary that were forgotten because a bound was reached.
     pub secondary_overflow: u64,
     /// Fragments of the secondary forgotten because the rest never came.
@@ -67,6 +69,7 @@ impl Counters {
             ("released_unprotected", self.released_unprotected),
             ("dropped_icmp_error", self.dropped_icmp_error),
             ("retransmissions", self.retransmissions),
+            ("keep_alives", self.keep_alives),
             ("secondary_overflow", self.secondary_overflow),
             ("secondary_fragments_expired", self.secondary_fragments_expired),
             ("flow_table_full", self.flow_table_full),

@@ -5,30 +5,37 @@
 //! number, (b) has said its SYN, FIN or RST too, and (c) has acknowledged as much of the client's input. Segments are
 //! released in the order of capture; only one that repeats what has left already may overtake.
 //!
+//! What both guests say alike leaves, also where it contradicts what they have said before: every version of a byte and
+//! every control segment is matched with the other guest's. What only one says stays.
+//!
 //! A flow is a short queue of incarnations ([`incarnation`]), nearly always one. A guest's SYN or SYN-ACK with another
 //! initial number begins a new one for that guest; a client's SYN changes nothing. [`bytes`] keeps what may still be
-//! needed, [`ranges`] who has said what, [`handshake`] what a SYN says, [`window`] what the guests
-//! take. [`late`] finds what one side has said and the other not in time, [`heard`] what of the secondary the client has to
-//! hear.
+//! needed, [`revisions`] what a guest has said otherwise before, [`ranges`] who has said what, [`controls`] the SYNs, FINs
+//! and RSTs, [`window`] what the guests take. [`note`] takes a segment to them, [`late`] finds what one side has said and the other not in time, [`heard`]
+//! what of the secondary the client has to hear.
 
 mod bytes;
-mod handshake;
+mod controls;
 mod heard;
 mod incarnation;
 mod late;
+mod note;
 mod ranges;
+mod revisions;
+mod voice;
 mod window;
 
 use super::Action;
 use super::classify::FlowKey;
 use super::comparator::begins;
 use super::context::{Context, Frames, Reason};
-use super::divergence::{Divergence, DivergenceKind};
 use crate::mono::Mono;
 use crate::wire::{Seq, TcpFlags, TcpSegment};
-use handshake::Syn;
-use incarnation::{Difference, Incarnation, Side};
+use controls::{ControlId, Kind};
+use incarnation::Incarnation;
+use revisions::Run;
 use std::collections::VecDeque;
+use voice::Side;
 
 /// Most incarnations of one flow that wait at the same time. A guest that reuses a port faster than its peer follows is
 /// not followed: its frames stay held, and a checkpoint is asked for.
@@ -50,9 +57,17 @@ struct Held {
     to: i64,
     /// Only with [`TcpFlags::ACK`].
     ack: Seq,
+    /// The same, as [`Incarnation::acknowledges`] has it.
+    acked: i64,
     window: u16,
     /// All of its payload has left before.
     repeats: bool,
+    /// Its SYN, FIN or RST.
+    control: Option<ControlId>,
+    /// It has no payload, no SYN and no FIN.
+    bare: bool,
+    /// What of its payload contradicts what the guest has said before.
+    revised: Box<[Run]>,
 }
 
 /// What the secondary still has to say before a segment may leave.
@@ -122,7 +137,7 @@ impl TcpFlow {
     }
 
     fn kept(&self) -> usize {
-        self.incarnations.iter().map(|i| i.bytes.len()).sum()
+        self.incarnations.iter().map(Incarnation::kept).sum()
     }
 
     /// A segment of the primary's guest.
@@ -142,7 +157,8 @@ impl TcpFlow {
             cx.release(&frames, Reason::Unprotected);
             return;
         }
-        let (from, to, repeats) = self.note(Side::Primary, key, segment, followed, cx);
+        let noted = self.note(Side::Primary, key, segment, followed, cx);
+        let repeats = noted.repeats;
         // A secondary that is ahead of a primary that moves on is not late.
         self.at(number).ahead_since = None;
         let held = Held {
@@ -151,11 +167,17 @@ impl TcpFlow {
             since: cx.now,
             incarnation: number,
             flags: segment.flags,
-            from,
-            to,
+            from: noted.from,
+            to: noted.to,
             ack: segment.ack,
+            acked: noted.acked,
             window: segment.window,
             repeats,
+            control: noted.control,
+            bare: segment.payload.is_empty()
+                && !segment.flags.has(TcpFlags::SYN)
+                && !segment.flags.has(TcpFlags::FIN),
+            revised: noted.revised,
         };
         cx.counters.retransmissions += u64::from(repeats);
         // Only what repeats may overtake: everything in it has left before.
@@ -191,11 +213,17 @@ impl TcpFlow {
         if incarnation.unprotected {
             return None;
         }
-        // A bound on what only the secondary has said. The number of a SYN is this guest's own: no place in the stream.
-        if !segment.payload.is_empty() && !segment.flags.has(TcpFlags::SYN) {
-            let from = incarnation.offset(segment.seq);
+        // A bound on what only the secondary has said. The number of a SYN is this guest's own, that of an RST is not compared:
+        // neither is a place in the stream.
+        if !segment.payload.is_empty() && segment.flags.0 & (TcpFlags::SYN.0 | TcpFlags::RST.0) == 0 {
+            let from = incarnation.offset(Side::Secondary, segment.seq);
             let said = from + segment.payload.len() as i64;
-            let ahead = said - incarnation.primary.high.unwrap_or(from);
+            // The distance is quickly known; where numbers jump, what is kept counts.
+            let mut ahead = said - incarnation.primary.high.unwrap_or(from);
+            if ahead > cx.limits.ahead_bytes as i64 {
+                let kept = incarnation.secondary.said.count_outside(&incarnation.primary.said);
+                ahead = ahead.min(kept + segment.payload.len() as i64);
+            }
             let ahead = usize::try_from(ahead).ok().filter(|&bytes| bytes > 0);
             if let Some((bound, limit)) = ahead.and_then(|bytes| cx.no_room_ahead(bytes)) {
                 cx.counters.secondary_overflow += 1;
@@ -207,14 +235,15 @@ impl TcpFlow {
         }
         let heard = self.acknowledged;
         let repeats = cx.policy.emit_acknowledgements && (self.parts || self.repeats(segment));
-        self.note(Side::Secondary, key, segment, followed, cx);
+        let noted = self.note(Side::Secondary, key, segment, followed, cx);
+        let otherwise = noted.differs || !noted.revised.is_empty();
         self.pump(cx);
         self.settle(kept, cx);
         let lags = self.lags(segment, heard);
         if lags {
             self.acknowledged = Some(segment.ack);
         }
-        let part = repeats && self.is_part(segment);
+        let part = repeats && !otherwise && self.is_part(segment);
         self.parts = (self.parts || part) && !self.held.is_empty();
         let to_hear = lags || part || self.missed(segment) || cx.policy.narrow_windows && self.opens(segment);
         let number = self.secondary_in;
@@ -246,13 +275,10 @@ impl TcpFlow {
 
     /// Moves `side` to the incarnation that `segment` belongs to. `false` if there are too many.
     fn enter(&mut self, side: Side, segment: &TcpSegment<'_>) -> bool {
-        if !segment.flags.has(TcpFlags::SYN) {
+        if !segment.flags.has(TcpFlags::SYN) || segment.flags.has(TcpFlags::RST) {
             return true;
         }
-        let number = match side {
-            Side::Primary => self.primary_in,
-            Side::Secondary => self.secondary_in,
-        };
+        let number = self.number_of(side);
         if !self.at(number).begins_anew(side, segment.seq, segment.flags.has(TcpFlags::ACK)) {
             return true;
         }
@@ -273,157 +299,41 @@ impl TcpFlow {
         true
     }
 
-    /// Takes note of what `segment` says, and reports a difference. Returns the stream offsets of its payload and
-    /// whether all it says has left before.
-    fn note(
-        &mut self,
-        side: Side,
-        key: &FlowKey,
-        segment: &TcpSegment<'_>,
-        followed: bool,
-        cx: &mut Context<'_>,
-    ) -> (i64, i64, bool) {
-        let number = match side {
+    /// The number of the incarnation that `side` is in.
+    const fn number_of(&self, side: Side) -> u32 {
+        match side {
             Side::Primary => self.primary_in,
             Side::Secondary => self.secondary_in,
-        };
-        let incarnation = self.at(number);
-        let syn = segment.flags.has(TcpFlags::SYN);
-        let rst = segment.flags.has(TcpFlags::RST);
-        if !followed {
-            let at = incarnation.primary.high.unwrap_or(0);
-            incarnation.diverge(at);
-            if !std::mem::replace(&mut self.overloaded, true) {
-                cx.overload("incarnations", MAX_INCARNATIONS, Some(*key));
-            }
-            return (at, at + 1, false);
-        }
-        if segment.flags.has(TcpFlags::ACK) && !rst {
-            incarnation.voice(side).acknowledges(segment.ack);
-            if !syn {
-                incarnation.window.said(side, segment);
-            }
-        }
-        if syn {
-            if side == Side::Primary {
-                incarnation.window.guest_begins(segment);
-            }
-            let found = incarnation.says_syn(side, Syn::of(segment));
-            if let Some((primary, secondary)) = found {
-                let divergence = Divergence {
-                    flow: *key,
-                    kind: DivergenceKind::Flags,
-                    seq: Some(segment.seq),
-                    offset: None,
-                    primary,
-                    secondary,
-                };
-                self.report(divergence, cx);
-            }
-            return (0, 0, false);
-        }
-        if rst {
-            // Its number is not compared, so it is no anchor either.
-            incarnation.voice(side).rst = true;
-            let at = incarnation.primary.high.or(incarnation.primary.low).unwrap_or(0);
-            return (at, at, false);
-        }
-        let from = incarnation.offset(segment.seq);
-        let to = from + segment.payload.len() as i64;
-        let voice = incarnation.voice(side);
-        voice.low = Some(voice.low.map_or(from, |low| low.min(from)));
-        let repeats = from < to && incarnation.released.is_some_and(|released| to <= released);
-        if from < to {
-            match incarnation.say(side, from, segment.payload) {
-                Ok(None) => {}
-                Ok(Some(difference)) => {
-                    self.report_payload(key, number, from, difference, cx);
-                }
-                Err(incarnation::TooManyHoles) => {
-                    if !std::mem::replace(&mut self.overloaded, true) {
-                        cx.overload("ranges", ranges::MAX_RANGES, Some(*key));
-                    }
-                }
-            }
-        }
-        let incarnation = self.at(number);
-        if segment.flags.has(TcpFlags::FIN) {
-            incarnation.voice(side).fin = Some(to);
-        }
-        let incarnation = self.at(number);
-        if let Some(end) = incarnation.ends_differ() {
-            incarnation.diverge(end);
-            let divergence = Divergence {
-                flow: *key,
-                kind: DivergenceKind::Length,
-                seq: Some(incarnation.seq(from)),
-                offset: u64::try_from(end - from).ok(),
-                primary: incarnation.excerpt_of(Side::Primary, end),
-                secondary: incarnation.excerpt_of(Side::Secondary, end),
-            };
-            self.report(divergence, cx);
-        }
-        (from, to, repeats && !segment.flags.has(TcpFlags::FIN))
-    }
-
-    fn report_payload(
-        &mut self,
-        key: &FlowKey,
-        number: u32,
-        from: i64,
-        difference: Difference,
-        cx: &mut Context<'_>,
-    ) {
-        let Difference { at, primary, secondary } = difference;
-        // The segment that an operator finds in a capture of the primary: the held one, where it is held.
-        let holds = |held: &&Held| held.incarnation == number && held.from <= at && at < held.to;
-        let from = self.held.iter().find(holds).map_or(from, |held| held.from);
-        let divergence = Divergence {
-            flow: *key,
-            kind: DivergenceKind::Payload,
-            seq: Some(self.at(number).seq(from)),
-            offset: u64::try_from(at - from).ok(),
-            primary,
-            secondary,
-        };
-        self.report(divergence, cx);
-    }
-
-    /// Reports the first difference that only a checkpoint can mend.
-    fn report(&mut self, divergence: Divergence, cx: &mut Context<'_>) {
-        if !std::mem::replace(&mut self.diverged, true) {
-            cx.diverge(divergence);
         }
     }
 
     fn lack(&self, held: &Held) -> Option<Lack> {
         let incarnation = &self.incarnations[(held.incarnation - self.first) as usize];
         let secondary = &incarnation.secondary;
-        let lacks_syn = || match (&incarnation.primary.syn, &secondary.syn) {
-            (Some(primary), Some(secondary)) => !primary.same(secondary),
-            _ => true,
-        };
         if !secondary.spoke() {
             return Some(Lack::Incarnation);
         }
-        if held.flags.has(TcpFlags::SYN) && lacks_syn() {
+        let lacks_control =
+            held.control.is_some_and(|control| !incarnation.controls.said_by(Side::Secondary, control));
+        let resets = held.flags.has(TcpFlags::RST);
+        if held.flags.has(TcpFlags::SYN) && !resets && lacks_control {
             return Some(Lack::Syn);
         }
         if incarnation.diverged.is_some_and(|at| held.to > at || held.from > at) {
             return Some(Lack::Checkpoint);
         }
-        if !incarnation.has_said(secondary, held.from, held.to) {
-            let from = incarnation.settled.map_or(held.from, |settled| held.from.max(settled));
-            return Some(Lack::Payload(secondary.said.first_gap(from)));
+        if resets {
+            // What an RST acknowledges does not matter to a connection that ends.
+            return (lacks_control && !(held.bare && incarnation.over())).then_some(Lack::Rst);
         }
-        if held.flags.has(TcpFlags::FIN) && secondary.fin != Some(held.to) {
+        if let Some(at) = incarnation.first_unsaid(held.from, held.to, &held.revised) {
+            return Some(Lack::Payload(at));
+        }
+        if lacks_control {
             return Some(Lack::Fin);
         }
-        if held.flags.has(TcpFlags::RST) {
-            // What an RST acknowledges does not matter to a connection that ends.
-            return (!secondary.rst && !incarnation.over()).then_some(Lack::Rst);
-        }
-        (held.flags.has(TcpFlags::ACK) && !secondary.owns(held.ack)).then_some(Lack::Ack)
+        let acknowledges = held.flags.has(TcpFlags::ACK);
+        (acknowledges && secondary.acked.is_none_or(|owned| held.acked > owned)).then_some(Lack::Ack)
     }
 
     /// Lets out what is complete at the front, and what repeats wherever it stands: the front may lack what the secondary
@@ -487,18 +397,18 @@ impl TcpFlow {
     fn settle(&mut self, kept_before: usize, cx: &mut Context<'_>) {
         let bound = if *cx.kept > cx.limits.kept_bytes { 0 } else { cx.limits.said_bytes };
         let number = self.primary_in;
-        self.at(number).forget_said(bound);
+        let (incarnation, held) = self.present(Side::Primary);
+        incarnation.forget_said(bound, &held);
         let needed = self.held.front().map_or(self.primary_in, |held| held.incarnation);
         while self.first < needed.min(self.primary_in).min(self.secondary_in) {
             self.incarnations.pop_front();
             self.first += 1;
         }
         let ends = self.at(number);
-        let lone_fin = ends.secondary.fin.is_some() && ends.primary.fin.is_none();
         // One guest may lack the last acknowledgement and hear a stray that the other answers.
-        let lone_rst = ends.secondary.rst && !ends.primary.rst && !ends.over();
+        let lone_rst = ends.controls.lone(Kind::Reset) && !ends.over();
         let now = cx.now;
-        ends.lone_end = (lone_fin || lone_rst).then(|| ends.lone_end.unwrap_or(now));
+        ends.lone_end = (ends.lone_fin().is_some() || lone_rst).then(|| ends.lone_end.unwrap_or(now));
         ends.ahead_since = ends.ahead().then(|| ends.ahead_since.unwrap_or(now));
         *cx.kept = *cx.kept + self.kept() - kept_before;
     }
@@ -545,8 +455,8 @@ impl TcpFlow {
     /// Forgets all that both sides have said. For when memory is short.
     pub(super) fn forget_said(&mut self, kept_total: &mut usize) {
         let kept = self.kept();
-        let number = self.primary_in;
-        self.at(number).forget_said(0);
+        let (incarnation, held) = self.present(Side::Primary);
+        incarnation.forget_said(0, &held);
         *kept_total = *kept_total + self.kept() - kept;
     }
 

@@ -17,6 +17,17 @@ impl Piece {
     }
 }
 
+/// How bytes compare with those kept at their place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Match {
+    /// The same bytes are kept.
+    Equal,
+    /// Other bytes are kept, each of them.
+    Differs,
+    /// None are kept.
+    Absent,
+}
+
 /// Sparse bytes of a stream, as disjoint pieces in order.
 #[derive(Clone, Default)]
 pub struct Bytes {
@@ -56,6 +67,36 @@ impl Bytes {
                 start + at as i64
             })
         })
+    }
+
+    /// How `data`, said at `from`, compares with what is kept: runs `(from, to, how)` in order, that together cover it. For
+    /// the rare case that something differs.
+    #[must_use]
+    pub fn matches(&self, from: i64, data: &[u8]) -> Vec<(i64, i64, Match)> {
+        let mut runs: Vec<(i64, i64, Match)> = Vec::new();
+        let mut add = |from: i64, to: i64, found: Match| match runs.last_mut() {
+            Some(last) if last.2 == found => last.1 = to,
+            _ => runs.push((from, to, found)),
+        };
+        let to = from + data.len() as i64;
+        let (first, last) = self.overlapping(from, to);
+        let mut next = from;
+        for piece in self.pieces.range(first..last) {
+            if next < piece.from {
+                add(next, piece.from, Match::Absent);
+                next = piece.from;
+            }
+            let end = piece.to().min(to);
+            for at in next..end {
+                let equal = piece.data[(at - piece.from) as usize] == data[(at - from) as usize];
+                add(at, at + 1, if equal { Match::Equal } else { Match::Differs });
+            }
+            next = end;
+        }
+        if next < to {
+            add(next, to, Match::Absent);
+        }
+        runs
     }
 
     /// Keeps `data`, said at `from`: where bytes are kept already they are replaced.

@@ -1,6 +1,7 @@
 //! What the secondary says that the client has to hear, although only the primary speaks to it: without it one of the three
 //! would wait for another for ever.
 
+use super::voice::Side;
 use super::{Lack, TcpFlow};
 use crate::wire::{Seq, TcpFlags, TcpSegment};
 
@@ -15,7 +16,7 @@ impl TcpFlow {
         }
         let number = self.secondary_in;
         let incarnation = self.at(number);
-        let from = incarnation.offset(segment.seq);
+        let from = incarnation.offset(Side::Secondary, segment.seq);
         incarnation.has_said(&incarnation.secondary, from, from + segment.payload.len() as i64)
     }
 
@@ -35,7 +36,7 @@ impl TcpFlow {
             _ => return false,
         };
         let incarnation = self.at(number);
-        let from = incarnation.offset(segment.seq);
+        let from = incarnation.offset(Side::Secondary, segment.seq);
         let to = from + segment.payload.len() as i64;
         let owned = incarnation.primary.owns(segment.ack);
         let follows = from <= incarnation.released.map_or(begins, |released| released.max(begins));
@@ -71,7 +72,7 @@ impl TcpFlow {
         let number = self.secondary_in;
         let incarnation = self.at(number);
         let owned = incarnation.primary.owns(segment.ack);
-        let from = incarnation.offset(segment.seq);
+        let from = incarnation.offset(Side::Secondary, segment.seq);
         let to = from + segment.payload.len() as i64;
         owned && incarnation.settled.is_some_and(|settled| from < settled && to <= settled)
     }

@@ -3,6 +3,7 @@
 use super::super::classify::FlowKey;
 use super::super::context::Context;
 use super::super::divergence::{Divergence, DivergenceKind, EXCERPT};
+use super::controls::Kind;
 use super::{Lack, TcpFlow};
 use crate::mono::Mono;
 use crate::wire::TcpFlags;
@@ -10,17 +11,18 @@ use crate::wire::TcpFlags;
 impl TcpFlow {
     /// When [`Self::tick`] has something to do.
     pub(in crate::compare) fn deadline(&self, cx: &Context<'_>) -> Option<Mono> {
-        if self.asked {
+        // What is reported already is mended by the same checkpoint.
+        if self.asked || self.diverged {
             return None;
         }
         let late_secondary = self.held.front().and_then(|held| match self.lack(held)? {
-            Lack::Checkpoint if self.diverged || self.overloaded => None,
+            Lack::Checkpoint if self.overloaded => None,
             Lack::Ack => Some(held.since + cx.wait.max(cx.policy.wait_ack)),
             _ => Some(held.since + cx.wait),
         });
         let incarnation = &self.incarnations[(self.primary_in - self.first) as usize];
         let at_its_end = incarnation.secondary.rst
-            || incarnation.secondary.fin.is_some_and(|fin| incarnation.primary.high.is_none_or(|h| h >= fin));
+            || incarnation.lone_fin().is_some_and(|fin| incarnation.primary.high.is_none_or(|h| h >= fin));
         let lone_end = incarnation.lone_end.filter(|_| at_its_end).map(|since| since + cx.wait);
         let late_primary =
             cx.policy.late_primary.and_then(|wait| incarnation.ahead_since.map(|since| since + wait));
@@ -49,33 +51,32 @@ impl TcpFlow {
     ) -> Option<Divergence> {
         if let Some(held) = self.held.front() {
             let incarnation = &self.incarnations[(held.incarnation - self.first) as usize];
-            let syn = held.flags.has(TcpFlags::SYN).then_some(incarnation.primary.syn.as_ref()).flatten();
+            let syn = held.flags.has(TcpFlags::SYN).then_some(incarnation.primary.initial).flatten();
             let (offset, primary) = match self.lack(held) {
-                Some(Lack::Payload(at)) => (Some(at - held.from), incarnation.bytes.excerpt(at, EXCERPT)),
+                Some(Lack::Payload(at)) => (Some(at - held.from), incarnation.excerpt(&held.revised, at)),
                 Some(Lack::Fin) => (Some(held.to - held.from), Vec::new()),
                 _ => (None, Vec::new()),
             };
             return Some(Divergence {
                 flow: *key,
                 kind: only_primary,
-                seq: Some(syn.map_or_else(|| incarnation.seq(held.from), |syn| syn.initial)),
+                seq: Some(syn.unwrap_or_else(|| incarnation.seq(held.from))),
                 offset: offset.and_then(|o| u64::try_from(o).ok()),
                 primary,
                 secondary: Vec::new(),
             });
         }
         let incarnation = &self.incarnations[(self.primary_in - self.first) as usize];
-        let (primary, secondary) = (&incarnation.primary, &incarnation.secondary);
-        let seq = match (&secondary.syn, incarnation.first_ahead()) {
-            (_, Some(at)) => Some(incarnation.seq(at)),
-            (Some(syn), None) if primary.syn.is_none() && primary.low.is_none() => Some(syn.initial),
-            _ if secondary.fin.is_some() && primary.fin.is_none() => {
-                secondary.fin.map(|f| incarnation.seq(f))
+        let ahead = incarnation.first_ahead();
+        let seq = match ahead.or_else(|| incarnation.lone_fin()) {
+            Some(at) => Some(incarnation.seq(at)),
+            None if incarnation.controls.lone(Kind::Syn) => incarnation.secondary.initial,
+            None if incarnation.controls.lone(Kind::Reset) => {
+                incarnation.primary.high.map(|at| incarnation.seq(at))
             }
-            _ if secondary.rst && !primary.rst => primary.high.map(|at| incarnation.seq(at)),
-            _ => return None,
+            None => return None,
         };
-        let excerpt = incarnation.first_ahead().map(|at| incarnation.bytes.excerpt(at, EXCERPT));
+        let excerpt = ahead.map(|at| incarnation.bytes.excerpt(at, EXCERPT));
         Some(Divergence {
             flow: *key,
             kind: only_secondary,

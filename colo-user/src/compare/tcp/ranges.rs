@@ -62,6 +62,14 @@ impl RangeSet {
         self.0[first..].iter().map(move |r| (r.0.max(from), r.1.min(to))).take_while(|r| r.0 < r.1)
     }
 
+    /// How many offsets are in this set and not in `other`.
+    #[must_use]
+    pub fn count_outside(&self, other: &Self) -> i64 {
+        let whole: i64 = self.0.iter().map(|r| r.1 - r.0).sum();
+        let shared = self.0.iter().flat_map(|&(from, to)| other.within(from, to));
+        whole - shared.map(|(from, to)| to - from).sum::<i64>()
+    }
+
     /// The first offset that is in this set and not in `other`.
     #[must_use]
     pub fn first_outside(&self, other: &Self) -> Option<i64> {

@@ -5,7 +5,7 @@
 //! segment leaves with a window that ends where the narrower of both ends, but never before what was told already.
 //! Of a connection whose beginning was not seen the scale is unknown, and its windows leave as they are.
 
-use super::incarnation::Side;
+use super::voice::Side;
 use crate::wire::tcp::option;
 use crate::wire::{Seq, TcpFlags, TcpSegment};
 

@@ -41,6 +41,8 @@ proptest! {
         let (a, b) = (build(&a), build(&b));
         let model = (0..60).find(|&x| a.covers(x, x + 1) && !b.covers(x, x + 1));
         prop_assert_eq!(a.first_outside(&b), model);
+        let count = (0..60).filter(|&x| a.covers(x, x + 1) && !b.covers(x, x + 1)).count();
+        prop_assert_eq!(a.count_outside(&b), count as i64);
     }
 }
 
