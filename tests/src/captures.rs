@@ -15,6 +15,7 @@ use colo_user::{
         build::{Tcp, Wrap},
         ether::ethertype,
         ip::address,
+        tcp::option,
     },
 };
 
@@ -56,6 +57,18 @@ pub fn load_guest(name: &str) -> Result<Vec<Vec<u8>>> {
     let mut frames = load(name)?;
     frames.retain(|frame| frame[6..12] == GUEST);
     Ok(frames)
+}
+
+/// What the guest said in each capture, read once.
+///
+/// # Panics
+/// If one of the files that come with the tests cannot be read.
+#[must_use]
+pub fn shipped() -> &'static [Vec<Vec<u8>>] {
+    static SHIPPED: std::sync::LazyLock<Vec<Vec<Vec<u8>>>> = std::sync::LazyLock::new(|| {
+        ALL.iter().map(|name| load_guest(name).expect("the captures come with the tests")).collect()
+    });
+    &SHIPPED
 }
 
 /// Writes frames as a pcap file of microsecond timestamps, in this machine's byte order.
@@ -151,7 +164,8 @@ pub fn payload_start(frame: &[u8]) -> Option<usize> {
 
 fn headers(frame: &[u8]) -> Option<(Ether, Ip)> {
     let ether = Ether::parse(frame).ok()?;
-    let ip = Ip::parse(frame, ether.payload, ether.ethertype).ok()?;
+    let carries_ip = matches!(ether.ethertype, ethertype::IPV4 | ethertype::IPV6);
+    let ip = carries_ip.then(|| Ip::parse(frame, ether.payload, ether.ethertype).ok())??;
     Some((ether, ip))
 }
 
@@ -272,16 +286,18 @@ pub fn disguised(frames: &[Vec<u8>], random: &mut Random) -> Vec<Vec<u8>> {
             byte(random, ether.payload + 7);
         }
         if let Some((_, segment)) = tcp(frame) {
-            let options = segment.options.to_vec();
+            let stamps: Vec<usize> = segment
+                .options()
+                .filter(|option| option.kind == option::TIMESTAMPS)
+                .flat_map(|option| (0..option.data.len()).map(move |at| 20 + option.at + 2 + at))
+                .collect();
             let at = ip.payload;
             for offset in [14, 15, 16, 17] {
                 frame[at + offset] = random.below(256) as u8;
             }
             frame[at + 13] ^= TcpFlags::PSH.0;
-            if let Some(stamp) = options.windows(2).position(|w| w == [8, 10]) {
-                for offset in 2..10 {
-                    frame[at + 20 + stamp + offset] = random.below(256) as u8;
-                }
+            for stamp in stamps {
+                frame[at + stamp] = random.below(256) as u8;
             }
         }
         let padding = if random.one_in(2) { 60_usize.saturating_sub(frame.len()) } else { random.below(9) };

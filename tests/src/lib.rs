@@ -1,5 +1,6 @@
 //! Harness of the tests that need a real kernel: network namespaces, veth pairs and taps; captures of real exchanges.
 
+pub mod alike;
 pub mod awd;
 pub mod bench;
 pub mod captures;

@@ -9,9 +9,9 @@ use crate::{build, build::program};
 
 /// Sets up, builds, and becomes `colo-lab soak`; arguments are passed on.
 pub fn run(args: &[String]) -> Result<()> {
-    let simulated = args.first().is_some_and(|what| what == "sim");
+    let simulated = args.first().is_some_and(|what| what == "sim" || what == "compare");
     setup::ensure(match args.first().map(String::as_str) {
-        Some("sim") => Purpose::Build,
+        Some("sim" | "compare") => Purpose::Build,
         Some("takeover") => Purpose::Judge,
         _ => Purpose::Compare,
     })?;

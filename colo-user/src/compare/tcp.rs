@@ -33,13 +33,13 @@ use crate::mono::Mono;
 use crate::wire::{Seq, TcpFlags, TcpSegment};
 use controls::{ControlId, Kind};
 use incarnation::Incarnation;
-use revisions::Run;
+use revisions::RevisionId;
 use std::collections::VecDeque;
 use voice::Side;
 
 /// Most incarnations of one flow that wait at the same time. A guest that reuses a port faster than its peer follows is
 /// not followed: its frames stay held, and a checkpoint is asked for.
-const MAX_INCARNATIONS: usize = 8;
+const MAX_INCARNATIONS: usize = 64;
 
 /// How far before the bytes seen a SYN may stand and still belong to them: segments of one window, reordered.
 const SYN_REORDERING: i64 = 1 << 20;
@@ -66,8 +66,8 @@ struct Held {
     control: Option<ControlId>,
     /// It has no payload, no SYN and no FIN.
     bare: bool,
-    /// What of its payload contradicts what the guest has said before.
-    revised: Box<[Run]>,
+    /// Its payload contradicts what the guest has said before.
+    revised: Option<RevisionId>,
 }
 
 /// What the secondary still has to say before a segment may leave.
@@ -236,7 +236,7 @@ impl TcpFlow {
         let heard = self.acknowledged;
         let repeats = cx.policy.emit_acknowledgements && (self.parts || self.repeats(segment));
         let noted = self.note(Side::Secondary, key, segment, followed, cx);
-        let otherwise = noted.differs || !noted.revised.is_empty();
+        let otherwise = noted.differs || noted.revised.is_some();
         self.pump(cx);
         self.settle(kept, cx);
         let lags = self.lags(segment, heard);
@@ -326,7 +326,7 @@ impl TcpFlow {
             // What an RST acknowledges does not matter to a connection that ends.
             return (lacks_control && !(held.bare && incarnation.over())).then_some(Lack::Rst);
         }
-        if let Some(at) = incarnation.first_unsaid(held.from, held.to, &held.revised) {
+        if let Some(at) = incarnation.first_unsaid(held.from, held.to, held.revised) {
             return Some(Lack::Payload(at));
         }
         if lacks_control {

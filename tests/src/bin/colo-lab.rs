@@ -5,6 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
 use colo_tests::{
+    alike,
     lab::{self, child::Programs},
     pair::{self, stage::target},
     sim::{self, Broken, JudgeKind},
@@ -93,6 +94,18 @@ enum Soak {
         #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
         connections: u64,
     },
+    /// Draw what two guests say, alike and otherwise, and give it to the comparator; needs no root
+    Compare {
+        /// How many sequences, each said alike and otherwise
+        #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+        sequences: u64,
+        /// The first seed; each further one is the next
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Print one JSON object in place of the text
+        #[arg(long)]
+        json: bool,
+    },
     /// Simulate two hosts, a judge and a network under schedules of what goes wrong; needs no root
     Sim {
         /// How many schedules
@@ -167,6 +180,9 @@ fn main() -> Result<ExitCode> {
                     pair::soak::takeover(&programs, runs, only.as_deref(), seed, json)
                 }
                 Soak::Short { connections } => pair::soak::short(&programs, connections),
+                Soak::Compare { sequences, seed, json } => {
+                    alike::soak::soak(&alike::soak::Soak { sequences, seed, json })
+                }
                 Soak::Sim { schedules, seed, judge, broken, orders, trace, json } => {
                     sim::soak::soak(&sim::soak::Soak { schedules, seed, judge, broken, orders, trace, json })
                 }

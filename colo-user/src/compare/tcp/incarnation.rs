@@ -10,19 +10,19 @@
 
 use super::bytes::{Bytes, Match};
 use super::controls::{Control, ControlId, Controls, Kind, TooManyControls};
-use super::revisions::{LayerId, Revisions, Run};
+use super::revisions::{RevisionId, Revisions};
 use super::voice::{Side, Voice};
 use super::window::Window;
 use crate::compare::divergence::EXCERPT;
 use crate::mono::Mono;
 use crate::wire::{Seq, TcpFlags, TcpSegment};
 
-/// Which held frames are to be minded: those that say a control segment, or something of a layer.
+/// Which held frames are to be minded: those that say a control segment or a revision.
 pub trait Minds {
     /// Whether one says this control segment.
     fn says(&self, control: ControlId) -> bool;
-    /// Whether one says something of this layer.
-    fn says_of(&self, layer: LayerId) -> bool;
+    /// Whether one says this revision.
+    fn revises(&self, revision: RevisionId) -> bool;
 }
 
 /// What a guest's bytes turned out to be.
@@ -30,8 +30,8 @@ pub trait Minds {
 pub struct Heard {
     /// Where they differ from what the other guest says there.
     pub difference: Option<Difference>,
-    /// Those that contradict what the same guest has said there before, in order.
-    pub revised: Vec<Run>,
+    /// They contradict what the same guest has said there before.
+    pub revised: Option<RevisionId>,
 }
 
 /// The first byte at which the guests differ.
@@ -204,33 +204,20 @@ impl Incarnation {
             if side == Side::Primary {
                 self.bytes.keep(start, data);
             }
-            return Ok(Heard {
-                difference: Some(Difference { at, primary, secondary }),
-                revised: Vec::new(),
-            });
+            return Ok(Heard { difference: Some(Difference { at, primary, secondary }), revised: None });
         }
-        let mut revised = Vec::new();
-        for (from, to, found) in runs {
-            let data = bytes_of(from, to);
-            let noted = match found {
-                Match::Differs => {
-                    let held = |layer| held.says_of(layer);
-                    self.revisions.say(side, from, data, held, &mut revised).map_err(|_| TooMuch::REVISIONS)
-                }
-                Match::Equal | Match::Absent => {
-                    if found == Match::Absent {
-                        self.bytes.keep(from, data);
-                    }
-                    self.voice(side).said.insert(from, to).then_some(()).ok_or(TooMuch::HOLES)
-                }
-            };
-            if noted.is_err() {
-                self.diverge(from);
+        for (from, to, _) in runs.into_iter().filter(|run| run.2 == Match::Absent) {
+            self.bytes.keep(from, bytes_of(from, to));
+        }
+        let fits = self.voice(side).said.insert(start, to);
+        let revised = self.revisions.say(side, start, data, |revision| held.revises(revision));
+        match (fits, revised) {
+            (true, Ok(revision)) => Ok(Heard { difference: None, revised: Some(revision) }),
+            (fits, _) => {
+                self.diverge(start);
+                Err(if fits { TooMuch::REVISIONS } else { TooMuch::HOLES })
             }
-            noted?;
         }
-        revised.sort_unstable_by_key(|run| run.from);
-        Ok(Heard { difference: None, revised })
     }
 
     /// Whether a segment of `side` that says one octet at `from` is a keep-alive (RFC 9293 section 3.8.4): the octet stands on
@@ -270,8 +257,9 @@ impl Incarnation {
 
     /// Takes note of a SYN or SYN-ACK with the guest's own initial number.
     pub fn begins(&mut self, side: Side, initial: Seq) {
+        // The primary's number is the wire's. It anchors a stream of which nothing is known, and no other.
         if side == Side::Primary {
-            self.offset(side, initial + 1);
+            self.origin.get_or_insert(initial + 1);
         }
         self.voice(side).initial = Some(initial);
     }
@@ -320,7 +308,7 @@ impl Incarnation {
     #[must_use]
     pub fn first_ahead(&self) -> Option<i64> {
         let first = self.secondary.said.first_outside(&self.primary.said);
-        let revised = if self.revisions.is_empty() { None } else { self.revisions.first_ahead() };
+        let revised = self.revisions.ahead(&self.bytes, &self.primary.said);
         first.into_iter().chain(revised).min()
     }
 
@@ -367,31 +355,26 @@ impl Incarnation {
         voice.said.covers(self.settled.map_or(from, |settled| from.max(settled)), to)
     }
 
-    /// The first byte of a frame of the primary's that the secondary has not said: the frame says `[from, to)`, of which
-    /// `revised` stands in layers.
+    /// The first byte of a frame of the primary's that the secondary has not said: the frame says `[from, to)`, as a revision
+    /// or as it was said first.
     #[must_use]
-    pub fn first_unsaid(&self, from: i64, to: i64, revised: &[Run]) -> Option<i64> {
+    pub fn first_unsaid(&self, from: i64, to: i64, revised: Option<RevisionId>) -> Option<i64> {
         let said = &self.secondary.said;
-        let mut next = self.settled.map_or(from, |settled| from.max(settled));
-        for run in revised {
-            let gap = said.first_gap(next);
-            if next < run.from && gap < run.from {
-                return Some(gap);
-            }
-            if let Some(at) = self.revisions.first_unsaid(Side::Secondary, run) {
-                return Some(at);
-            }
-            next = next.max(run.to);
+        let from = self.settled.map_or(from, |settled| from.max(settled));
+        match revised {
+            Some(revision) => self
+                .revisions
+                .first_unsaid(Side::Secondary, revision, &self.bytes, said)
+                .filter(|&at| at >= from),
+            None => Some(said.first_gap(from)).filter(|&gap| gap < to),
         }
-        let gap = said.first_gap(next);
-        (gap < to).then_some(gap)
     }
 
-    /// What the primary says at `at` in a frame of which `revised` stands in layers.
+    /// What the primary says at `at` in a frame, as a revision or as it was said first.
     #[must_use]
-    pub fn excerpt(&self, revised: &[Run], at: i64) -> Vec<u8> {
-        match revised.iter().find(|run| run.from <= at && at < run.to) {
-            Some(run) => self.revisions.excerpt(run.layer, at, EXCERPT.min((run.to - at) as usize)),
+    pub fn excerpt(&self, revised: Option<RevisionId>, at: i64) -> Vec<u8> {
+        match revised {
+            Some(revision) => self.revisions.excerpt(revision, at, EXCERPT),
             None => self.bytes.excerpt(at, EXCERPT),
         }
     }
@@ -400,7 +383,7 @@ impl Incarnation {
     /// so that a retransmission of them is compared anew.
     pub fn forget_said(&mut self, bound: usize, held: &impl Minds) {
         if !self.revisions.is_empty() && self.kept() > bound {
-            self.revisions.forget_agreed(|layer| held.says_of(layer));
+            self.revisions.forget_agreed(|revision| held.revises(revision));
         }
         while self.bytes.len() > bound {
             let Some((from, to)) = self.bytes.first() else { break };
@@ -472,7 +455,7 @@ impl Incarnation {
     /// Bytes kept.
     #[must_use]
     pub fn kept(&self) -> usize {
-        self.bytes.len() + if self.revisions.is_empty() { 0 } else { self.revisions.len() }
+        self.bytes.len() + self.revisions.len()
     }
 }
 
@@ -488,7 +471,7 @@ pub struct TooMuch {
 impl TooMuch {
     /// More holes in a stream.
     pub const HOLES: Self = Self { bound: "ranges", limit: super::ranges::MAX_RANGES };
-    /// More versions of the same bytes.
+    /// More segments that contradict earlier ones.
     pub const REVISIONS: Self = Self { bound: "revisions", limit: super::revisions::MAX_REVISIONS };
     /// More SYNs, FINs and RSTs.
     pub const CONTROLS: Self = Self { bound: "controls", limit: super::controls::MAX_CONTROLS };

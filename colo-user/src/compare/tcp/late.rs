@@ -53,7 +53,7 @@ impl TcpFlow {
             let incarnation = &self.incarnations[(held.incarnation - self.first) as usize];
             let syn = held.flags.has(TcpFlags::SYN).then_some(incarnation.primary.initial).flatten();
             let (offset, primary) = match self.lack(held) {
-                Some(Lack::Payload(at)) => (Some(at - held.from), incarnation.excerpt(&held.revised, at)),
+                Some(Lack::Payload(at)) => (Some(at - held.from), incarnation.excerpt(held.revised, at)),
                 Some(Lack::Fin) => (Some(held.to - held.from), Vec::new()),
                 _ => (None, Vec::new()),
             };

@@ -3,7 +3,7 @@
 
 use super::controls::{Control, ControlId};
 use super::incarnation::{Difference, Heard, Incarnation, Minds, TooMuch};
-use super::revisions::{LayerId, Run};
+use super::revisions::RevisionId;
 use super::voice::Side;
 use super::{Held, MAX_INCARNATIONS, TcpFlow};
 use crate::compare::classify::FlowKey;
@@ -24,8 +24,8 @@ pub(super) struct Noted {
     pub repeats: bool,
     /// Its SYN, FIN or RST.
     pub control: Option<ControlId>,
-    /// What of its payload contradicts what the guest has said before.
-    pub revised: Box<[Run]>,
+    /// Its payload contradicts what the guest has said before.
+    pub revised: Option<RevisionId>,
     /// It differs from what the other guest has said.
     pub differs: bool,
 }
@@ -47,8 +47,8 @@ impl Minds for HeldOf<'_> {
         self.any(|held| held.control == Some(control))
     }
 
-    fn says_of(&self, layer: LayerId) -> bool {
-        self.any(|held| held.revised.iter().any(|run| run.layer == layer))
+    fn revises(&self, revision: RevisionId) -> bool {
+        self.any(|held| held.revised == Some(revision))
     }
 }
 
@@ -188,8 +188,8 @@ impl TcpFlow {
             false => Heard::default(),
         };
         // Nothing overtakes what contradicts it.
-        let contradicted = !incarnation.revisions.is_empty() && held.any(|held| !held.revised.is_empty());
-        let repeats = left && !fin && revised.is_empty() && !contradicted;
+        let contradicted = !incarnation.revisions.is_empty() && held.any(|held| held.revised.is_some());
+        let repeats = left && !fin && revised.is_none() && !contradicted;
         let differs = difference.is_some();
         if let Some(difference) = difference {
             self.report_payload(key, number, from, difference, cx);
@@ -211,7 +211,7 @@ impl TcpFlow {
             };
             self.report(divergence, cx);
         }
-        Ok(Noted { from, to, repeats, control, revised: revised.into(), differs, acked: 0 })
+        Ok(Noted { from, to, repeats, control, revised, differs, acked: 0 })
     }
 
     fn report_payload(

@@ -1,53 +1,44 @@
 //! What a guest says at a place of the stream where it has said something else before.
 //!
-//! A stack never does that on purpose, yet guests do: a page sent from the cache is written to before it is sent again, a
-//! keep-alive brings a garbage octet. What both guests say alike must leave, so each further version of a byte is kept in a
-//! layer above the first one ([`super::bytes`]), with the same account of who has said it.
+//! A stack never does that on purpose, yet guests do: a page sent from the cache is written to before it is sent again. What
+//! both guests say alike must leave, so the payload of each segment that contradicts its guest's earlier ones is kept as it
+//! was said. A byte of it counts as said by the other guest if that has said it in any version, cut as it likes.
 
 use super::bytes::{Bytes, Match};
 use super::ranges::RangeSet;
 use super::voice::Side;
 
-/// Most layers. Beyond it those leave that both guests have said alike and that no held frame says; with none of these a
-/// checkpoint is asked for.
+/// Most such segments. Beyond it those leave that both guests have said alike and that no held frame says; with none of
+/// these a checkpoint is asked for.
 pub const MAX_REVISIONS: usize = 64;
 
-/// A layer, as long as a held frame says something of it.
+/// A revision, as long as a held frame says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LayerId(u32);
-
-/// A run of a held frame's bytes that stands in a layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Run {
-    /// Where it begins.
-    pub from: i64,
-    /// Where it ends.
-    pub to: i64,
-    /// Its layer.
-    pub layer: LayerId,
-}
+pub struct RevisionId(u32);
 
 #[derive(Clone)]
-struct Layer {
-    id: LayerId,
-    bytes: Bytes,
-    said: [RangeSet; 2],
+struct Revision {
+    id: RevisionId,
+    from: i64,
+    data: Box<[u8]>,
+    by: [bool; 2],
 }
 
-impl Layer {
-    fn agreed(&self) -> bool {
-        self.said[0] == self.said[1]
+impl Revision {
+    const fn to(&self) -> i64 {
+        self.from + self.data.len() as i64
     }
 }
 
-/// The layers, lowest first.
+/// The revisions, in the order in which they were first said.
 #[derive(Clone, Default)]
 pub struct Revisions {
-    layers: Vec<Layer>,
+    list: Vec<Revision>,
+    bytes: usize,
     next: u32,
 }
 
-/// A stream that says more versions of a byte than [`MAX_REVISIONS`], or in more places than are tracked.
+/// A stream with more than [`MAX_REVISIONS`].
 #[derive(Debug)]
 pub struct TooManyRevisions;
 
@@ -55,124 +46,111 @@ impl Revisions {
     /// Whether there are none.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.layers.is_empty()
+        self.list.is_empty()
     }
 
     /// Bytes kept.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.layers.iter().map(|layer| layer.bytes.len()).sum()
+    pub const fn len(&self) -> usize {
+        self.bytes
     }
 
-    /// Takes note that `side` says `data` at `from`, where it has said other bytes first. The runs are added to `runs`;
-    /// `held` tells which layers held frames say something of.
+    /// Takes note that `side` says `data` at `from`, where it has said other bytes before. `held` tells which are said by held
+    /// frames.
     ///
     /// # Errors
-    /// [`TooManyRevisions`] if there is no room: the rest is not noted.
+    /// [`TooManyRevisions`] if there is no room: it is not noted.
     pub fn say(
         &mut self,
         side: Side,
         from: i64,
         data: &[u8],
-        held: impl Fn(LayerId) -> bool,
-        runs: &mut Vec<Run>,
-    ) -> Result<(), TooManyRevisions> {
-        let mut rest = vec![(from, data)];
-        for layer in &mut self.layers {
-            let mut above = Vec::new();
-            for (from, data) in rest {
-                for (start, end, found) in layer.bytes.matches(from, data) {
-                    let data = &data[(start - from) as usize..(end - from) as usize];
-                    match found {
-                        Match::Differs => above.push((start, data)),
-                        Match::Equal | Match::Absent => layer.say(side, start, data, found, runs)?,
-                    }
-                }
-            }
-            rest = above;
+        held: impl Fn(RevisionId) -> bool,
+    ) -> Result<RevisionId, TooManyRevisions> {
+        if let Some(again) = self.list.iter_mut().find(|r| r.from == from && *r.data == *data) {
+            again.by[side as usize] = true;
+            return Ok(again.id);
         }
-        if rest.is_empty() {
-            return Ok(());
+        if self.list.len() >= MAX_REVISIONS {
+            self.forget_agreed(held);
         }
-        if self.layers.len() >= MAX_REVISIONS {
-            self.layers.retain(|layer| !layer.agreed() || held(layer.id));
-        }
-        if self.layers.len() >= MAX_REVISIONS {
+        if self.list.len() >= MAX_REVISIONS {
             return Err(TooManyRevisions);
         }
         self.next = self.next.wrapping_add(1);
-        let mut layer = Layer { id: LayerId(self.next), bytes: Bytes::default(), said: Default::default() };
-        for (from, data) in rest {
-            layer.say(side, from, data, Match::Absent, runs)?;
+        let id = RevisionId(self.next);
+        let mut by = [false; 2];
+        by[side as usize] = true;
+        self.bytes += data.len();
+        self.list.push(Revision { id, from, data: data.into(), by });
+        Ok(id)
+    }
+
+    /// The first offset of a revision that `side` has not said in any version; `first` and `said` are what it said there first.
+    /// What is no longer kept has been said by both.
+    #[must_use]
+    pub fn first_unsaid(&self, side: Side, id: RevisionId, first: &Bytes, said: &RangeSet) -> Option<i64> {
+        let revision = self.list.iter().find(|r| r.id == id)?;
+        self.unsaid_of(revision, side, first, said)
+    }
+
+    fn unsaid_of(&self, of: &Revision, side: Side, first: &Bytes, said: &RangeSet) -> Option<i64> {
+        if of.by[side as usize] {
+            return None;
         }
-        self.layers.push(layer);
-        Ok(())
+        let at = |offset: i64| (offset - of.from) as usize;
+        let mut found = vec![false; of.data.len()];
+        for (from, to, how) in first.matches(of.from, &of.data) {
+            if how == Match::Equal {
+                said.within(from, to).for_each(|(from, to)| found[at(from)..at(to)].fill(true));
+            }
+        }
+        for other in self.list.iter().filter(|other| other.by[side as usize]) {
+            let (from, to) = (other.from.max(of.from), other.to().min(of.to()));
+            for offset in from..to {
+                found[at(offset)] |= other.data[(offset - other.from) as usize] == of.data[at(offset)];
+            }
+        }
+        found.iter().position(|found| !found).map(|place| of.from + place as i64)
     }
 
-    /// The first offset of `run` that `side` has not said. What is no longer kept has been said by both.
+    /// At most `n` bytes of a revision from `from` on.
     #[must_use]
-    pub fn first_unsaid(&self, side: Side, run: &Run) -> Option<i64> {
-        let layer = self.layers.iter().find(|layer| layer.id == run.layer)?;
-        let gap = layer.said[side as usize].first_gap(run.from);
-        (gap < run.to).then_some(gap)
+    pub fn excerpt(&self, id: RevisionId, from: i64, n: usize) -> Vec<u8> {
+        let rest = self.list.iter().find(|r| r.id == id).and_then(|r| {
+            let skip = usize::try_from(from - r.from).ok()?;
+            r.data.get(skip..)
+        });
+        rest.map(|rest| rest[..rest.len().min(n)].to_vec()).unwrap_or_default()
     }
 
-    /// At most `n` bytes of a layer from `at` on.
+    /// An offset of which the secondary has said a version that the primary has not: `first` and `said` are what the
+    /// primary said there first.
     #[must_use]
-    pub fn excerpt(&self, layer: LayerId, at: i64, n: usize) -> Vec<u8> {
-        let layer = self.layers.iter().find(|other| other.id == layer);
-        layer.map(|layer| layer.bytes.excerpt(at, n)).unwrap_or_default()
-    }
-
-    /// The first offset of which the secondary has said a version that the primary has not.
-    #[must_use]
-    pub fn first_ahead(&self) -> Option<i64> {
-        let [primary, secondary] = [Side::Primary as usize, Side::Secondary as usize];
-        self.layers.iter().filter_map(|l| l.said[secondary].first_outside(&l.said[primary])).min()
+    pub fn ahead(&self, first: &Bytes, said: &RangeSet) -> Option<i64> {
+        let mut lone = self.list.iter().filter(|r| r.by == [false, true]);
+        lone.find_map(|r| self.unsaid_of(r, Side::Primary, first, said))
     }
 
     /// Everything below `offset` is history.
     pub fn forget_below(&mut self, offset: i64) {
-        for layer in &mut self.layers {
-            layer.said.iter_mut().for_each(|said| said.remove_below(offset));
-            layer.bytes.forget_below(offset);
-        }
-        self.layers.retain(|layer| layer.bytes.len() > 0);
+        self.keep(|r| r.to() > offset);
     }
 
     /// Forgets what both guests have said alike and no held frame says.
-    pub fn forget_agreed(&mut self, held: impl Fn(LayerId) -> bool) {
-        self.layers.retain(|layer| !layer.agreed() || held(layer.id));
+    pub fn forget_agreed(&mut self, held: impl Fn(RevisionId) -> bool) {
+        self.keep(|r| r.by != [true; 2] || held(r.id));
     }
 
     /// The epoch cut: the secondary's guest has said what the primary's has.
     pub fn cut(&mut self) {
-        for layer in &mut self.layers {
-            layer.said[Side::Secondary as usize] = layer.said[Side::Primary as usize].clone();
-            layer.bytes.forget_outside(&layer.said[Side::Primary as usize]);
-        }
-        self.layers.retain(|layer| layer.bytes.len() > 0);
+        self.keep(|r| r.by[Side::Primary as usize]);
+        self.list.iter_mut().for_each(|r| r.by = [true; 2]);
     }
-}
 
-impl Layer {
-    fn say(
-        &mut self,
-        side: Side,
-        from: i64,
-        data: &[u8],
-        found: Match,
-        runs: &mut Vec<Run>,
-    ) -> Result<(), TooManyRevisions> {
-        let to = from + data.len() as i64;
-        if !self.said[side as usize].insert(from, to) {
-            return Err(TooManyRevisions);
-        }
-        if found == Match::Absent {
-            self.bytes.keep(from, data);
-        }
-        runs.push(Run { from, to, layer: self.id });
-        Ok(())
+    fn keep(&mut self, wanted: impl Fn(&Revision) -> bool) {
+        self.list.retain(wanted);
+        self.bytes = self.list.iter().map(|r| r.data.len()).sum();
     }
 }
 

@@ -135,7 +135,7 @@ fn a_revision_by_one_guest_alone_is_quoted_when_it_is_late() {
     assert_eq!(rig.left, [0]);
     let [late] = rig.divergences()[..] else { panic!("{:?}", rig.asked) };
     assert_eq!((late.kind, late.seq, late.offset), (Kind::LateSecondary, Some(Seq(1000)), Some(1)));
-    assert_eq!(late.primary, b"bb");
+    assert_eq!(late.primary, b"bba");
     rig.checkpoint();
     rig.both(&at(1000, b"abba").frame());
     rig.both(&at(1000, b"aaaa").frame());
