@@ -4,6 +4,7 @@ use super::super::classify::FlowKey;
 use super::super::context::Context;
 use super::super::divergence::{Divergence, DivergenceKind, EXCERPT};
 use super::controls::Kind;
+use super::voice::Side;
 use super::{Lack, TcpFlow};
 use crate::mono::Mono;
 use crate::wire::TcpFlags;
@@ -53,17 +54,21 @@ impl TcpFlow {
             let incarnation = &self.incarnations[(held.incarnation - self.first) as usize];
             let syn = held.flags.has(TcpFlags::SYN).then_some(incarnation.primary.initial).flatten();
             let (offset, primary) = match self.lack(held) {
-                Some(Lack::Payload(at)) => (Some(at - held.from), incarnation.excerpt(held.revised, at)),
-                Some(Lack::Fin) => (Some(held.to - held.from), Vec::new()),
+                Some(Lack::Payload(at)) => (Some(at), incarnation.excerpt(held.revised, at)),
+                Some(Lack::Fin) => (Some(held.to), Vec::new()),
                 _ => (None, Vec::new()),
             };
+            // Where the primary contradicts itself the secondary may stand by what both said first.
+            let first = offset.filter(|_| held.revised.is_some());
+            let secondary = first.map(|at| incarnation.excerpt_of(Side::Secondary, at)).unwrap_or_default();
+            let offset = offset.map(|at| at - held.from);
             return Some(Divergence {
                 flow: *key,
-                kind: only_primary,
+                kind: if secondary.is_empty() { only_primary } else { DivergenceKind::Payload },
                 seq: Some(syn.unwrap_or_else(|| incarnation.seq(held.from))),
                 offset: offset.and_then(|o| u64::try_from(o).ok()),
                 primary,
-                secondary: Vec::new(),
+                secondary,
             });
         }
         let incarnation = &self.incarnations[(self.primary_in - self.first) as usize];

@@ -118,7 +118,7 @@ fn a_retransmission_leaves_at_once_and_overtakes_if_equal() {
     assert_eq!(rig.left, [0, again, held]);
     rig.both(&tcp().seq(6).ack(5).data(b"ghi").frame());
     rig.pass(100);
-    assert_eq!(rig.kinds(), [Kind::LateSecondary]);
+    assert_eq!(rig.kinds(), [Kind::Payload]);
     assert!(!rig.left.contains(&otherwise) && rig.left.len() == 3, "nothing from the difference on leaves");
     assert_eq!(rig.c.counters().retransmissions, 1);
 }

@@ -134,8 +134,8 @@ fn a_revision_by_one_guest_alone_is_quoted_when_it_is_late() {
     rig.pass(100);
     assert_eq!(rig.left, [0]);
     let [late] = rig.divergences()[..] else { panic!("{:?}", rig.asked) };
-    assert_eq!((late.kind, late.seq, late.offset), (Kind::LateSecondary, Some(Seq(1000)), Some(1)));
-    assert_eq!(late.primary, b"bba");
+    assert_eq!((late.kind, late.seq, late.offset), (Kind::Payload, Some(Seq(1000)), Some(1)));
+    assert_eq!((&late.primary[..], &late.secondary[..]), (&b"bba"[..], &b"aaa"[..]));
     rig.checkpoint();
     rig.both(&at(1000, b"abba").frame());
     rig.both(&at(1000, b"aaaa").frame());
