@@ -462,6 +462,7 @@ impl Primary {
     pub fn tick(&mut self, now: Mono, outbox: Option<&mut Outbox>, effects: &mut Vec<Effect>) {
         self.comparator.tick(now, &mut self.actions);
         self.act(now, effects);
+        self.await_checkpoint(now);
         let (Session::Syncing(beat) | Session::InSync(beat), Some(outbox)) = (&mut self.session, outbox)
         else {
             return;

@@ -167,7 +167,7 @@ pub enum Why {
     PeerTookOver,
     /// This side's QEMU has left COLO.
     LeftColo,
-    /// The VM was stopped for a checkpoint and does not run again.
+    /// The VM was stopped for a checkpoint and does not run again, or one is due and none begins.
     CheckpointOverdue,
     /// This side's QEMU is gone.
     VmGone,
@@ -382,6 +382,8 @@ pub enum Trouble {
     Frozen,
     /// It was stopped for a checkpoint and does not run again in time.
     Stuck,
+    /// Primary: a checkpoint is due and none begins, though the VM runs and the secondary's agent is there.
+    NoCheckpoint,
     /// QEMU has left COLO.
     LeftColo,
     /// QEMU has left COLO, and the guest stands still since.

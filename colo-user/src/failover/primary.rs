@@ -349,10 +349,13 @@ impl Primary {
     pub fn trouble(&mut self, now: Mono, trouble: Trouble, out: &mut Vec<Order>) {
         match (trouble, &self.state) {
             // It went into COLO for a pair that never was: no other side can be the service.
-            (Trouble::Stuck | Trouble::Stranded, State::Passing { .. } | State::Alone) => {
+            (
+                Trouble::Stuck | Trouble::NoCheckpoint | Trouble::Stranded,
+                State::Passing { .. } | State::Alone,
+            ) => {
                 self.take_over(now, out);
-                let stuck = trouble == Trouble::Stuck;
-                self.why = if stuck { Why::CheckpointOverdue } else { Why::LeftColo };
+                let left = trouble == Trouble::Stranded;
+                self.why = if left { Why::LeftColo } else { Why::CheckpointOverdue };
             }
             (_, State::Unknown | State::Alone | State::Closed) | (Trouble::Frozen, State::TakingOver(_)) => {}
             // Another may be started there.
@@ -363,14 +366,15 @@ impl Primary {
             (_, State::Passing { .. }) => {}
             (Trouble::Gone, _) => self.close(Why::VmGone, out),
             (Trouble::Frozen, _) => self.close(Why::VmFrozen, out),
-            (Trouble::Stuck | Trouble::LeftColo | Trouble::Stranded, State::Paused { .. }) => {
-                self.take_over(now, out);
+            (_, State::Paused { .. }) => self.take_over(now, out),
+            // Also while a checkpoint is awaited: the pair will not be whole again.
+            (Trouble::Stuck | Trouble::NoCheckpoint, State::Protected | State::Holding { ask_at: None }) => {
+                self.hold(Some(now), Why::CheckpointOverdue, out);
             }
-            (Trouble::Stuck, State::Protected) => self.hold(Some(now), Why::CheckpointOverdue, out),
             (Trouble::LeftColo | Trouble::Stranded, State::Protected | State::Holding { ask_at: None }) => {
                 self.hold(Some(now), Why::LeftColo, out);
             }
-            (Trouble::Stuck | Trouble::LeftColo | Trouble::Stranded, _) => {}
+            (_, State::Holding { .. } | State::Asking(_) | State::TakingOver(_)) => {}
         }
     }
 

@@ -314,7 +314,7 @@ impl Secondary {
         match (trouble, &self.state) {
             (_, State::Alone)
             | (Trouble::Frozen, State::TakingOver(_))
-            | (Trouble::Stuck | Trouble::LeftColo | Trouble::Stranded, _) => {}
+            | (Trouble::Stuck | Trouble::NoCheckpoint | Trouble::LeftColo | Trouble::Stranded, _) => {}
             (Trouble::Gone | Trouble::Frozen, _) => {
                 self.close(if trouble == Trouble::Gone { Why::VmGone } else { Why::VmFrozen }, out);
                 out.push(Order::Bye(Parting::VmGone));

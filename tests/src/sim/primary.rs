@@ -303,7 +303,7 @@ impl PrimaryAgent {
         if self.eye.take_ran() {
             self.machine.ran(&mut self.orders);
         }
-        if let Some(trouble) = self.eye.trouble(now) {
+        if let Some(trouble) = self.eye.trouble(now).or_else(|| self.core.no_checkpoint(now, VM_LIMIT)) {
             self.machine.trouble(now, trouble, &mut self.orders);
         }
         if let Some(loss) = self.core.take_loss() {

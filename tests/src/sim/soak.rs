@@ -158,7 +158,12 @@ pub fn soak(soak: &Soak) -> anyhow::Result<ExitCode> {
                         }
                         let (seed, plan) = soak.schedule(n);
                         let outcome = run(seed, plan);
-                        failures.fetch_add(usize::from(outcome.violation.is_some()), Ordering::Relaxed);
+                        if let Some(violation) = &outcome.violation {
+                            failures.fetch_add(1, Ordering::Relaxed);
+                            // At once: what follows may take hours.
+                            let judge = plan.judge.name();
+                            let _ = writeln!(io::stderr(), "  FAILED seed {seed} ({judge}): {violation}");
+                        }
                         own.add((seed, plan), &outcome);
                     }
                     sum.lock().expect("no worker panics").join(own);

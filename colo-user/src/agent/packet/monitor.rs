@@ -61,6 +61,11 @@ impl Eye {
         }
     }
 
+    /// How long QEMU may take to answer.
+    pub const fn limit(&self) -> Duration {
+        self.limit
+    }
+
     /// The monitor, not connected, for another that begins from the start.
     pub fn close(self) -> Monitor {
         self.monitor.anew()

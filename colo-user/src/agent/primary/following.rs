@@ -16,12 +16,14 @@ use super::{Action, Effect, Primary, Session};
 use crate::agent::place::Place;
 use crate::agent::protection::{Protection, Reason};
 use crate::checkpoint::Request;
+use crate::failover::Trouble;
 use crate::link::buffer::Outbox;
 use crate::link::frame::Message;
 use crate::mono::Mono;
 use crate::translate::Base;
 use crate::vm::{Side, Silence, Told};
 use std::collections::VecDeque;
+use std::time::Duration;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Guard {
@@ -63,6 +65,8 @@ pub(super) struct Following {
     anew: bool,
     term: u64,
     cuts: VecDeque<Cut>,
+    /// Since when a checkpoint is due and none begins.
+    due: Option<Mono>,
 }
 
 impl Following {
@@ -77,6 +81,7 @@ impl Following {
             anew: false,
             term: next_term(seed),
             cuts: VecDeque::new(),
+            due: None,
         }
     }
 
@@ -329,6 +334,26 @@ impl Primary {
                 self.waiting.push_back(token);
             }
         }
+    }
+
+    /// Counts for how long a checkpoint is due and none begins: the agents have met and the secondary does not share the epoch, or one
+    /// was asked for in this epoch.
+    pub(super) fn await_checkpoint(&mut self, now: Mono) {
+        let (joined, asked) = (self.joined(), self.asks.wanted_since.is_some());
+        let Some(following) = &mut self.following else { return };
+        let colo = matches!(following.guard, Guard::Colo | Guard::Resuming);
+        let idle = following.placed && !following.stopped && following.cuts.is_empty();
+        let due = joined && colo && idle && (asked || !following.covered);
+        following.due = due.then(|| following.due.unwrap_or(now));
+    }
+
+    /// Whether none has begun for too long, though the guest runs and the secondary's agent answers. A QEMU whose channel to the
+    /// other is gone makes none, and says so only once: an agent that was not there to hear it learns nothing of it from any look.
+    /// Either QEMU may take `vm_limit`.
+    #[must_use]
+    pub fn no_checkpoint(&self, now: Mono, vm_limit: Duration) -> Option<Trouble> {
+        let since = self.following.as_ref()?.due?;
+        (now.saturating_since(since) >= 2 * vm_limit).then_some(Trouble::NoCheckpoint)
     }
 
     /// Whether QEMU has left COLO, upon which output is held.

@@ -219,7 +219,12 @@ fn a_question_while_the_session_is_begun_ends_the_session() {
 
 #[test]
 fn a_guest_that_stands_still_for_a_pair_that_never_was_goes_on_without_it() {
-    for (trouble, why) in [(Trouble::Stranded, Why::LeftColo), (Trouble::Stuck, Why::CheckpointOverdue)] {
+    let troubles = [
+        (Trouble::Stranded, Why::LeftColo),
+        (Trouble::Stuck, Why::CheckpointOverdue),
+        (Trouble::NoCheckpoint, Why::CheckpointOverdue),
+    ];
+    for (trouble, why) in troubles {
         let fresh = Rig::new(config(), Past::Fresh, None);
         let survivor = Rig::new(config(), Past::Was, Some(memory(Standing::Alone)));
         let mut again = Rig::new(config(), Past::Was, Some(memory(Standing::Alone)));
@@ -245,7 +250,12 @@ fn a_guest_that_stands_still_for_a_pair_that_never_was_goes_on_without_it() {
 
 #[test]
 fn leaving_colo_and_an_overdue_checkpoint_go_to_the_judge_at_once() {
-    for (trouble, why) in [(Trouble::LeftColo, Why::LeftColo), (Trouble::Stuck, Why::CheckpointOverdue)] {
+    let troubles = [
+        (Trouble::LeftColo, Why::LeftColo),
+        (Trouble::Stuck, Why::CheckpointOverdue),
+        (Trouble::NoCheckpoint, Why::CheckpointOverdue),
+    ];
+    for (trouble, why) in troubles {
         let mut rig = Rig::protected(config());
         rig.machine.trouble(at(10_000), trouble, &mut rig.out);
         assert_eq!(rig.standing(), (Standing::Holding, why));
@@ -255,6 +265,30 @@ fn leaving_colo_and_an_overdue_checkpoint_go_to_the_judge_at_once() {
         assert!(rig.orders().is_empty());
         rig.answer(10_010, 1, Answer::Yes);
         rig.goes_alone(10_020);
+    }
+}
+
+/// An agent that was started again while the secondary's answered: nothing else would ever end the wait.
+#[test]
+fn a_primary_that_awaits_a_checkpoint_in_vain_asks_although_the_peer_is_there() {
+    for (trouble, why) in [
+        (Trouble::NoCheckpoint, Why::CheckpointOverdue),
+        (Trouble::Stuck, Why::CheckpointOverdue),
+        (Trouble::LeftColo, Why::LeftColo),
+    ] {
+        let mut rig = Rig::new(config(), Past::Primary, Some(memory(Standing::Protected)));
+        rig.orders();
+        rig.joined(2, 1);
+        assert_eq!(rig.standing(), (Standing::Holding, Why::AwaitsCheckpoint));
+        rig.machine.trouble(at(4000), trouble, &mut rig.out);
+        assert_eq!((rig.standing(), rig.orders()), ((Standing::Holding, why), vec![Order::Hold]));
+        rig.tick(4000);
+        rig.asks(1);
+        // It is found again and again, and changes nothing.
+        rig.machine.trouble(at(4001), trouble, &mut rig.out);
+        assert!(rig.orders().is_empty());
+        rig.answer(4010, 1, Answer::Yes);
+        rig.goes_alone(4020);
     }
 }
 

@@ -36,7 +36,7 @@ impl PrimaryThread {
         if eye.take_ran() {
             machine.ran(orders);
         }
-        if let Some(trouble) = eye.trouble(now) {
+        if let Some(trouble) = eye.trouble(now).or_else(|| self.core.no_checkpoint(now, eye.limit())) {
             machine.trouble(now, trouble, orders);
         }
         if let Some(heart) = &self.heart {

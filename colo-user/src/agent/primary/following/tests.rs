@@ -246,3 +246,45 @@ fn only_the_own_qemu_is_believed() {
     assert_eq!(rig.core.place(at(1)), Place::Now);
     assert!(rig.hear(&Message::Heartbeat(Heartbeat::default())).is_ok());
 }
+
+/// A QEMU says only once that its channel to the other is gone: who was not there to hear it finds it in COLO, and no checkpoint comes.
+#[test]
+fn a_checkpoint_that_is_due_and_never_begins_is_known_by_its_absence() {
+    const VM: Duration = Duration::from_secs(2);
+    let overdue = |rig: &mut Rig, millis: u64| {
+        let now = rig.now + Duration::from_millis(millis);
+        rig.core.await_checkpoint(now);
+        rig.core.no_checkpoint(now, VM).is_some()
+    };
+    let mut rig = Rig::following();
+    rig.told(Told::Placed { colo: true, stopped: false, missed: false });
+    assert!(!overdue(&mut rig, 0) && !overdue(&mut rig, 60_000), "nobody to make a checkpoint with");
+    // A secondary that stands still does not answer the session, and nothing can be asked for.
+    rig.connect();
+    assert!(!overdue(&mut rig, 0) && !overdue(&mut rig, 3999));
+    assert!(overdue(&mut rig, 4000), "not answered");
+    rig.hear(&Message::Begin(rig.core.epoch())).unwrap();
+    assert!(overdue(&mut rig, 4000), "answered, and asked for in vain");
+    rig.told(Told::Stopped);
+    assert!(!overdue(&mut rig, 4001), "one begins, or an operator has stopped it");
+    rig.told(Told::Continued);
+    assert!(!overdue(&mut rig, 8000) && overdue(&mut rig, 12_000), "counted anew");
+    checkpoint(&mut rig, false);
+    drained(&mut rig);
+    assert!(!overdue(&mut rig, 12_001), "the cut is on its way");
+    owned(&mut rig);
+    assert!(!overdue(&mut rig, 13_000) && !overdue(&mut rig, 60_000), "none is due in sync");
+    // The same for one that is asked for in the common epoch: what has diverged is held until then.
+    rig.core.ask(rig.now, "input-lost", String::new(), &mut rig.effects);
+    assert!(!overdue(&mut rig, 61_000) && overdue(&mut rig, 65_000));
+    checkpoint(&mut rig, false);
+    drained(&mut rig);
+    owned(&mut rig);
+    assert!(!overdue(&mut rig, 65_001) && !overdue(&mut rig, 99_000));
+    // The monitor was lost and is back, and what was said meanwhile is not known.
+    rig.told(Told::Unheard);
+    rig.told(Told::Placed { colo: true, stopped: false, missed: true });
+    assert!(!overdue(&mut rig, 100_000) && overdue(&mut rig, 104_000));
+    rig.told(Told::Left);
+    assert!(!overdue(&mut rig, 104_001), "known to be out of COLO");
+}
