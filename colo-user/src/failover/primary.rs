@@ -74,6 +74,10 @@ pub struct Primary {
     plan: Option<Mono>,
     /// The lease that it needs to be heard is not had.
     unleased: bool,
+    /// Another has had the lease since, and the judge has not said yet to whom the term belongs.
+    followed: bool,
+    /// The last term that was drawn: what one is remembered by that has no other.
+    drawn: Option<u64>,
     kept: Option<Memory>,
 }
 
@@ -100,6 +104,8 @@ impl Primary {
             pausing: false,
             plan: None,
             unleased: false,
+            followed: false,
+            drawn: None,
             kept,
         }
     }
@@ -147,7 +153,10 @@ impl Primary {
     pub fn tenure(&mut self, now: Mono, tenure: &Tenure, out: &mut Vec<Order>) {
         self.unleased = !matches!(tenure, Tenure::Held(_));
         match (tenure, &self.state) {
-            (Tenure::Held(_), _) | (_, State::Closed) => {}
+            (Tenure::Held(_), _) => self.followed = false,
+            (_, State::Closed) => {}
+            // The answer is on its way, and may give this side the term: who has had the lease since had it by one that is over.
+            (Tenure::Taken(_), State::Asking(_)) => self.followed = true,
             (Tenure::Taken(_), _) => self.close(Why::LeaseTaken, out),
             (Tenure::Over, State::Protected | State::Holding { ask_at: None }) if self.term.is_some() => {
                 (self.joined, self.plan) = (false, None);
@@ -213,19 +222,21 @@ impl Primary {
             }
             // Perhaps a new secondary, for a new protection.
             State::Alone | State::Passing { .. } => {
-                self.next = Some(Next { term: fresh, cut: false });
-                return Some(fresh);
+                return Some(self.draw(fresh));
             }
             State::Protected | State::Holding { .. } | State::Asking(_) => {}
         }
         match (self.next, self.term) {
             (Some(next), _) => Some(next.term),
             (None, Some(term)) if !self.spent => Some(term),
-            _ => {
-                self.next = Some(Next { term: fresh, cut: false });
-                Some(fresh)
-            }
+            _ => Some(self.draw(fresh)),
         }
+    }
+
+    /// Another term is to be joined.
+    fn draw(&mut self, fresh: u64) -> u64 {
+        (self.next, self.drawn) = (Some(Next { term: fresh, cut: false }), Some(fresh));
+        fresh
     }
 
     /// The peer has heard the session's beginning, and answers.
@@ -280,6 +291,9 @@ impl Primary {
                 (self.forced, self.pausing) = (false, false);
                 (self.state, self.why) = (State::Protected, Why::InSync);
                 self.remember(Standing::Protected, out);
+                if self.followed {
+                    return self.close(Why::LeaseTaken, out);
+                }
                 out.push(Order::Resume);
             }
             // The pair is well again, and the judge has not answered: they meet again in another term.
@@ -399,6 +413,7 @@ impl Primary {
             Answer::No(_) | Answer::None(_) | Answer::NotYet(_) | Answer::NotFenced(_) if self.forced => {
                 self.take_over(now, out);
             }
+            Answer::No(_) if self.followed => self.close(Why::LeaseTaken, out),
             Answer::No(_) if self.pausing => self.close(Why::JudgeSaidNo, out),
             Answer::No(_) => self.refuse(now, out),
             Answer::None(_) | Answer::NotYet(_) => {
@@ -480,7 +495,7 @@ impl Primary {
 
     fn take_over(&mut self, now: Mono, out: &mut Vec<Order>) {
         self.why = if self.forced { Why::Forced } else { Why::JudgeSaidYes };
-        self.refused = None;
+        (self.refused, self.followed) = (None, false);
         self.remember(Standing::TakingOver, out);
         out.push(Order::Bye(Parting::TookOver));
         let before = self.config.before.clone();
@@ -523,8 +538,9 @@ impl Primary {
     }
 
     fn remember(&self, standing: Standing, out: &mut Vec<Order>) {
-        // A survivor that has met a new secondary has the session's term alone: what it remembers replaces that it was alone.
-        if let Some(term) = self.term.or_else(|| self.next.map(|next| next.term)) {
+        // A survivor that has met a new secondary has the session's term alone, also when that is lost again: what it remembers
+        // replaces that it was alone.
+        if let Some(term) = self.term.or_else(|| self.next.map(|next| next.term)).or(self.drawn) {
             let next = self.next.filter(|next| next.cut).map(|next| next.term);
             out.push(Order::Remember(Memory { term, next, claimant: self.claimant, standing }));
         }

@@ -191,6 +191,14 @@ impl Agent {
         }
     }
 
+    /// The term of its protection.
+    pub fn term(&self) -> Option<u64> {
+        match self {
+            Self::Primary(agent) => agent.term(),
+            Self::Secondary(agent) => agent.term(),
+        }
+    }
+
     pub fn held(&self) -> usize {
         match self {
             Self::Primary(agent) => agent.held(),

@@ -107,6 +107,10 @@ impl PrimaryAgent {
         self.core.held() + self.gated.len() + self.taken.len()
     }
 
+    pub const fn term(&self) -> Option<u64> {
+        self.machine.term()
+    }
+
     pub fn joined(&self) -> bool {
         self.core.joined()
     }

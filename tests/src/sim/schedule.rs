@@ -161,9 +161,13 @@ impl World {
         self.client.owned_by(&self.hosts[self.service].io.vm.guest).err().map(Violation::TakenBack)
     }
 
-    /// Whether the judge has not said yes to the other side last.
+    /// Whether the judge has not said yes to the other side: in the term of this one, where it has one, else last.
     fn may_have_the_right(&self, side: usize) -> bool {
-        self.judge.said_yes[self.rights..].last().is_none_or(|(last, _)| *last == side)
+        let yeses = &self.judge.said_yes[self.rights..];
+        match self.hosts[side].agent.as_ref().and_then(Agent::term) {
+            Some(term) => !yeses.contains(&(1 - side, term)),
+            None => yeses.last().is_none_or(|(last, _)| *last == side),
+        }
     }
 
     /// Whether nobody has to serve; if somebody has, how both stand.

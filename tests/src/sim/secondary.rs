@@ -70,6 +70,10 @@ impl SecondaryAgent {
         (self.machine.standing(), self.machine.why())
     }
 
+    pub const fn term(&self) -> Option<u64> {
+        self.machine.term()
+    }
+
     pub fn joined(&self) -> bool {
         self.core.joined()
     }

@@ -1,4 +1,5 @@
 mod judged;
+mod leased;
 mod verbs;
 
 use super::*;
@@ -268,30 +269,6 @@ fn leaving_colo_and_an_overdue_checkpoint_go_to_the_judge_at_once() {
     }
 }
 
-/// An agent that was started again while the secondary's answered: nothing else would ever end the wait.
-#[test]
-fn a_primary_that_awaits_a_checkpoint_in_vain_asks_although_the_peer_is_there() {
-    for (trouble, why) in [
-        (Trouble::NoCheckpoint, Why::CheckpointOverdue),
-        (Trouble::Stuck, Why::CheckpointOverdue),
-        (Trouble::LeftColo, Why::LeftColo),
-    ] {
-        let mut rig = Rig::new(config(), Past::Primary, Some(memory(Standing::Protected)));
-        rig.orders();
-        rig.joined(2, 1);
-        assert_eq!(rig.standing(), (Standing::Holding, Why::AwaitsCheckpoint));
-        rig.machine.trouble(at(4000), trouble, &mut rig.out);
-        assert_eq!((rig.standing(), rig.orders()), ((Standing::Holding, why), vec![Order::Hold]));
-        rig.tick(4000);
-        rig.asks(1);
-        // It is found again and again, and changes nothing.
-        rig.machine.trouble(at(4001), trouble, &mut rig.out);
-        assert!(rig.orders().is_empty());
-        rig.answer(4010, 1, Answer::Yes);
-        rig.goes_alone(4020);
-    }
-}
-
 #[test]
 fn a_checkpoint_that_was_only_slow_and_a_judge_that_is_away_begin_another_term() {
     let mut rig = Rig::protected(config());
@@ -495,58 +472,6 @@ fn a_survivor_whose_new_secondary_leaves_before_there_is_a_pair_is_alone_as_befo
     rig.joined(4, 4);
     rig.checkpoint(4);
     assert!(!rig.machine.is_service());
-}
-
-#[test]
-fn a_primary_whose_lease_is_over_leaves_its_peer_and_meets_it_again_with_the_lease() {
-    let mut rig = Rig::protected(config());
-    rig.machine.tenure(at(10_000), &Tenure::Held(1), &mut rig.out);
-    assert!(rig.orders().is_empty());
-    rig.machine.tenure(at(10_000), &Tenure::Over, &mut rig.out);
-    assert_eq!(rig.orders(), [Order::Hold, Order::Bye(Parting::Left)]);
-    assert_eq!(rig.standing(), (Standing::Holding, Why::LeaseOver));
-    // Whoever reaches the judge may follow: not while this side is met.
-    assert_eq!(rig.machine.session(2, &mut rig.out), None);
-    assert_eq!(rig.orders(), [Order::Bye(Parting::Left)]);
-    rig.machine.tenure(at(11_000), &Tenure::Held(1), &mut rig.out);
-    rig.joined(2, 1);
-    assert_eq!(rig.standing(), (Standing::Holding, Why::AwaitsCheckpoint));
-    rig.checkpoint(1);
-    assert_eq!(rig.orders(), [Order::Resume]);
-    // It does not come back in time.
-    rig.machine.tenure(at(20_000), &Tenure::Over, &mut rig.out);
-    rig.tick(24_999);
-    assert_eq!(rig.orders(), [Order::Hold, Order::Bye(Parting::Left)]);
-    rig.tick(25_000);
-    rig.asks(1);
-}
-
-#[test]
-fn whose_lease_another_has_had_is_closed_wherever_it_stands() {
-    let taken = Tenure::Taken("the other".into());
-    let mut rig = Rig::protected(config());
-    rig.machine.tenure(at(10_000), &taken, &mut rig.out);
-    assert_eq!(rig.orders(), [Order::Shut, Order::Bye(Parting::Closed), Order::halt()]);
-    assert_eq!(rig.standing(), (Standing::Closed, Why::LeaseTaken));
-    // A checkpoint that fails lets the guest run on.
-    rig.machine.ran(&mut rig.out);
-    assert_eq!(rig.orders(), [Order::halt()]);
-    rig.machine.tenure(at(10_001), &taken, &mut rig.out);
-    assert!(rig.orders().is_empty());
-
-    let mut rig = Rig::protected(config());
-    rig.lost(10_000, Loss::Bye(Parting::VmGone));
-    rig.tick(10_000);
-    rig.asks(1);
-    rig.answer(10_010, 1, Answer::Yes);
-    rig.goes_alone(10_020);
-    rig.orders();
-    rig.machine.tenure(at(60_000), &Tenure::Over, &mut rig.out);
-    assert!(rig.orders().is_empty(), "XDP lets nothing out, and nobody else is there");
-    assert_eq!(rig.machine.standing(), Standing::Alone);
-    rig.machine.tenure(at(70_000), &taken, &mut rig.out);
-    assert_eq!(rig.orders()[0], Order::Shut);
-    assert_eq!(rig.kept.map(|kept| kept.standing), Some(Standing::Closed));
 }
 
 #[test]

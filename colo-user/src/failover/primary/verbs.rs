@@ -2,7 +2,7 @@
 
 use super::super::verbs::{Commanded, Context, Ended, PLAN_LIMIT, Refusal, Rehearsal, Reply, Verb};
 use super::super::{Order, Parting, Standing, Why};
-use super::{Next, Primary, Question, State};
+use super::{Primary, Question, State};
 use crate::judge::Prospect;
 use crate::mono::Mono;
 
@@ -173,9 +173,8 @@ impl Primary {
             State::Paused { resuming: true } => Ok(Reply::Begun),
             State::Paused { resuming: false } => {
                 (self.state, self.why) = (State::Paused { resuming: true }, Why::AwaitsCheckpoint);
-                self.next = Some(Next { term: fresh, cut: false });
                 self.joined = false;
-                out.push(Order::Anew(fresh));
+                out.push(Order::Anew(self.draw(fresh)));
                 Ok(Reply::Begun)
             }
             State::Protected if self.why == Why::InSync => Ok(Reply::Done(PROTECTED)),

@@ -129,3 +129,27 @@ fn a_secondary_that_says_closed_is_not_shut_off() {
         rig.goes_alone(12_020);
     }
 }
+
+/// An agent that was started again while the secondary's answered: nothing else would ever end the wait.
+#[test]
+fn a_primary_that_awaits_a_checkpoint_in_vain_asks_although_the_peer_is_there() {
+    for (trouble, why) in [
+        (Trouble::NoCheckpoint, Why::CheckpointOverdue),
+        (Trouble::Stuck, Why::CheckpointOverdue),
+        (Trouble::LeftColo, Why::LeftColo),
+    ] {
+        let mut rig = Rig::new(config(), Past::Primary, Some(memory(Standing::Protected)));
+        rig.orders();
+        rig.joined(2, 1);
+        assert_eq!(rig.standing(), (Standing::Holding, Why::AwaitsCheckpoint));
+        rig.machine.trouble(at(4000), trouble, &mut rig.out);
+        assert_eq!((rig.standing(), rig.orders()), ((Standing::Holding, why), vec![Order::Hold]));
+        rig.tick(4000);
+        rig.asks(1);
+        // It is found again and again, and changes nothing.
+        rig.machine.trouble(at(4001), trouble, &mut rig.out);
+        assert!(rig.orders().is_empty());
+        rig.answer(4010, 1, Answer::Yes);
+        rig.goes_alone(4020);
+    }
+}

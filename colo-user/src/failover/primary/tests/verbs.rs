@@ -315,3 +315,27 @@ fn a_primary_is_one_already_and_a_closed_one_is_none() {
     assert_eq!(survivor.standing(), Standing::Alone);
     assert!(matches!(survivor.progress(Verb::Reprotect), Some(Ended::Done(_))));
 }
+
+/// It has no term then: that of its own protection is over, and the new one never began.
+#[test]
+fn a_survivor_that_is_demoted_after_it_has_met_and_lost_a_new_secondary_is_closed_over_restarts() {
+    let mut rig = Rig::new(config(), Past::Was, Some(memory(Standing::Alone)));
+    rig.joined(5, 5);
+    rig.lost(10, Loss::Bye(Parting::VmGone));
+    assert_eq!((rig.machine.standing(), rig.machine.term()), (Standing::Alone, None));
+    assert!(matches!(rig.order(20, Verb::Demote), Reply::Done(_)));
+    rig.orders();
+    assert_eq!(rig.kept.map(|kept| kept.standing), Some(Standing::Closed));
+    let again = Rig::new(config(), Past::Was, rig.kept);
+    assert_eq!(again.standing(), (Standing::Closed, Why::AgentRestarted));
+    // So is what it went on alone by, where nobody was asked.
+    let mut rig = Rig::new(config(), Past::Fresh, None);
+    rig.joined(6, 6);
+    rig.lost(10, Loss::Link);
+    rig.orders();
+    rig.machine.trouble(at(20), Trouble::Stranded, &mut rig.out);
+    rig.runs_alone(30);
+    assert_eq!(rig.kept.map(|kept| kept.standing), Some(Standing::Alone));
+    let again = Rig::new(config(), Past::Was, rig.kept);
+    assert_eq!(again.standing(), (Standing::Alone, Why::JudgeSaidYes));
+}
