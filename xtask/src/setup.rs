@@ -1,12 +1,15 @@
 //! `cargo xtask setup`: finds out what is missing, says what it installs and why, and installs it.
 //!
-//! Three things are looked at, each by one command, so that a look costs a fraction of a second: Debian packages
-//! ([`packages`]), the toolchain for the eBPF object ([`toolchain`]) and bpf-linker ([`linker`]). What is missing becomes
-//! a [`Plan`], which is either carried out or, on another system or without the rights, printed as commands.
+//! Four things are looked at, each by at most one command, so that a look costs a fraction of a second: Debian packages
+//! ([`packages`], for the programs of [`programs`]), the toolchain for the eBPF object ([`toolchain`]), bpf-linker ([`linker`])
+//! and the bpffs ([`bpffs`]). What is missing becomes a [`Plan`], which is either carried out or, on another system or without
+//! the rights, printed as commands.
 
+pub mod bpffs;
 mod linker;
-mod packages;
-mod toolchain;
+pub mod packages;
+pub mod programs;
+pub mod toolchain;
 
 use std::process::Command;
 
@@ -17,25 +20,31 @@ use linker::Linker;
 use packages::Package;
 use toolchain::Toolchain;
 
-/// What a task needs the machine for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a task needs the machine for, each with all of those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Purpose {
     /// Compiling the agent and the eBPF object.
     Build,
-    /// The above, and the lab.
+    /// The lab in namespaces, and the agent itself.
     Lab,
-    /// The above, and VMs, and the peer that tests and benchmark compare with.
+    /// VMs, and the peer that tests and benchmark compare with.
     Compare,
-    /// The above, and the judge of a pair.
+    /// The judge of a pair.
     Judge,
-    /// The above, and what only tests need: all there is.
+    /// What only tests need: what an operator's host has or has not, and need not have for the lab.
     Test,
+}
+
+impl Purpose {
+    /// All of them, in their order.
+    pub const ALL: [Purpose; 5] =
+        [Purpose::Build, Purpose::Lab, Purpose::Compare, Purpose::Judge, Purpose::Test];
 }
 
 /// `cargo xtask setup`: everything that any task needs.
 pub fn run() -> Result<()> {
     if !ensure(Purpose::Test)? {
-        eprintln!("nothing to do: packages, toolchain and bpf-linker are in place");
+        eprintln!("nothing to do: packages, toolchain, bpf-linker and bpffs are in place");
     }
     Ok(())
 }
@@ -79,6 +88,8 @@ enum Step {
     Linker(Linker),
     /// Beside a nightly, or outside of Debian: the operator installs bpf-linker.
     LinkerByHand(Linker),
+    /// Mount the bpffs.
+    Bpffs,
 }
 
 /// What is to be done, in order.
@@ -92,10 +103,17 @@ impl Plan {
     fn make(purpose: Purpose) -> Result<Plan> {
         let toolchain = toolchain::detect()?;
         let missing = packages::missing(purpose, toolchain)?;
-        Ok(Plan::new(missing, toolchain, linker::detect(), packages::on_debian()))
+        let bpffs = purpose < Purpose::Lab || bpffs::is_mounted();
+        Ok(Plan::new(missing, toolchain, linker::detect(), bpffs, packages::on_debian()))
     }
 
-    fn new(missing: Vec<&'static Package>, toolchain: Toolchain, linker: Linker, on_debian: bool) -> Plan {
+    fn new(
+        missing: Vec<&'static Package>,
+        toolchain: Toolchain,
+        linker: Linker,
+        bpffs: bool,
+        on_debian: bool,
+    ) -> Plan {
         let mut steps = Vec::new();
         if !missing.is_empty() {
             steps.push(if on_debian { Step::Packages(missing) } else { Step::Programs(missing) });
@@ -109,6 +127,9 @@ impl Plan {
             let ours = on_debian && toolchain != Toolchain::Nightly;
             steps.push(if ours { Step::Linker(linker) } else { Step::LinkerByHand(linker) });
         }
+        if !bpffs {
+            steps.push(Step::Bpffs);
+        }
         Plan { steps }
     }
 
@@ -116,6 +137,7 @@ impl Plan {
     fn refusal(&self, root: bool) -> Option<&'static str> {
         self.steps.iter().find_map(|step| match step {
             Step::Packages(_) if !root => Some("installing packages needs root"),
+            Step::Bpffs if !root => Some("mounting the bpffs needs root"),
             Step::Programs(_) | Step::Nightly => Some("this is not Debian, so nothing is installed"),
             Step::LinkerByHand(_) => {
                 Some("bpf-linker must fit the LLVM of the compiler in use, so none is installed")
@@ -157,6 +179,11 @@ impl Step {
             Step::Linker(found) | Step::LinkerByHand(found) => {
                 format!("  {:<16} links the eBPF object and makes its BTF ({found})\n", "bpf-linker")
             }
+            Step::Bpffs => format!(
+                "  {:<16} is not mounted at {}: programs and maps outlive their agent in it; until the machine's next start\n",
+                "bpffs",
+                bpffs::PLACE
+            ),
         }
     }
 
@@ -170,8 +197,9 @@ impl Step {
                 vec!["rustup toolchain install nightly --component rust-src".to_owned()]
             }
             Step::LinkerByHand(_) => vec![linker::BY_HAND.to_owned()],
-            Step::Packages(_) | Step::LinkToolchain | Step::Linker(_) => {
-                let sudo = if matches!(self, Step::Packages(_)) && !root { "sudo " } else { "" };
+            Step::Packages(_) | Step::LinkToolchain | Step::Linker(_) | Step::Bpffs => {
+                let of_root = matches!(self, Step::Packages(_) | Step::Bpffs);
+                let sudo = if of_root && !root { "sudo " } else { "" };
                 self.commands().iter().map(|command| format!("{sudo}{}", command::shown(command))).collect()
             }
         }
@@ -182,6 +210,7 @@ impl Step {
             Step::Packages(packages) => packages::commands(packages),
             Step::LinkToolchain => vec![toolchain::link()],
             Step::Linker(_) => vec![linker::install()],
+            Step::Bpffs => vec![bpffs::mount()],
             Step::Programs(_) | Step::Nightly | Step::LinkerByHand(_) => Vec::new(),
         }
     }
@@ -191,6 +220,7 @@ impl Step {
             Step::Packages(_) => ("packages", packages::WAY_OUT),
             Step::LinkToolchain => ("toolchain", "`rustup toolchain list` shows what is there"),
             Step::Linker(_) => ("bpf-linker", linker::WAY_OUT),
+            Step::Bpffs => ("bpffs", bpffs::WAY_OUT),
             Step::Programs(_) | Step::Nightly | Step::LinkerByHand(_) => return Ok(()),
         };
         for mut command in self.commands() {

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
+use super::programs::PROGRAMS;
 use super::{Purpose, Toolchain};
 use crate::command;
 
@@ -14,84 +15,50 @@ use crate::command;
 pub struct Package {
     /// Its name in Debian.
     pub name: &'static str,
-    /// Which program or file proves it on another system; nothing where there is no counterpart to ask for.
-    program: Option<&'static str>,
-    scope: Scope,
+    /// The smallest purpose that needs it. What only a build needs is the eBPF compiler, where that is Debian's.
+    from: Purpose,
     /// The reason for installing it.
     pub why: &'static str,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Scope {
-    /// A build whose eBPF compiler is Debian's, and with it bpf-linker's LLVM.
-    DebianToolchain,
-    /// Namespaces: lab, tests, benchmark.
-    Net,
-    /// VMs: the pair of the lab, tests and benchmark, and the peer.
-    Peer,
-    /// The judge of pairs: tests, and the soak of takeovers.
-    Judge,
-    /// Tests alone: what an operator's host has or has not, and need not have for the lab.
-    Test,
+const fn package(name: &'static str, from: Purpose, why: &'static str) -> Package {
+    Package { name, from, why }
 }
 
-const fn package(
-    name: &'static str,
-    program: Option<&'static str>,
-    scope: Scope,
-    why: &'static str,
-) -> Package {
-    Package { name, program, scope, why }
-}
-
-/// Everything that is ever installed. A line leaves when its reason does. A C linker is not among them: without one
-/// this program would not have been built.
-const PACKAGES: &[Package] = &[
-    package("rustc-web", None, Scope::DebianToolchain, "compiles the eBPF object"),
-    package("cargo-web", None, Scope::DebianToolchain, "drives that compiler"),
-    package(
-        "rust-web-src",
-        None,
-        Scope::DebianToolchain,
-        "its library sources: `core` is built for the BPF target",
-    ),
-    package("llvm-22-dev", None, Scope::DebianToolchain, "bpf-linker links against LLVM 22"),
-    package("iproute2", Some("ip"), Scope::Net, "namespaces, veth pairs and taps"),
+/// Everything that is ever installed: what owns a program of [`PROGRAMS`] and is not on every Debian system, or has another
+/// reason, and leaves with it. None is left to another's dependencies: those may be weakened to recommendations, which are not
+/// installed. A C compiler is not among them: without one this program would not have been built.
+pub const PACKAGES: &[Package] = &[
+    package("rustc-web", Purpose::Build, "compiles the eBPF object"),
+    package("cargo-web", Purpose::Build, "drives that compiler"),
+    package("rust-web-src", Purpose::Build, "its library sources: `core` is built for the BPF target"),
+    package("llvm-22-dev", Purpose::Build, "bpf-linker links against LLVM 22"),
+    package("iproute2", Purpose::Lab, "namespaces, veth pairs and taps"),
+    package("mount", Purpose::Lab, "mounts the bpffs, and what is a node's own"),
+    package("ethtool", Purpose::Lab, "switches offloads off"),
+    package("tcpdump", Purpose::Lab, "what left toward the client, for the lab and the tests"),
+    package("binutils", Purpose::Compare, "the program of the lab's VMs without its debug information"),
+    package("e2fsprogs", Purpose::Compare, "the file system of the VMs, made and checked"),
+    package("procps", Purpose::Compare, "interfaces that say nothing by themselves, by sysctl"),
+    package("qemu-system-x86", Purpose::Compare, "its colo-compare is what we are compared with"),
     package(
         "etcd-server",
-        Some("etcd"),
-        Scope::Judge,
+        Purpose::Judge,
         "the judge of the lab's pairs, for the tests and the soak of takeovers",
     ),
     package(
-        "binutils",
-        Some("strip"),
-        Scope::Peer,
-        "the program of the lab's VMs without its debug information",
-    ),
-    package("ethtool", Some("ethtool"), Scope::Net, "switches offloads off"),
-    package("e2fsprogs", Some("mke2fs"), Scope::Peer, "the file system of the VMs, made and checked"),
-    package("tcpdump", Some("tcpdump"), Scope::Net, "what left toward the client, for the lab and the tests"),
-    package(
-        "qemu-system-x86",
-        Some("qemu-system-x86_64"),
-        Scope::Peer,
-        "its colo-compare is what we are compared with",
-    ),
-    package("libxml2-utils", Some("xmllint"), Scope::Test, "checks the OCF resource agent's description"),
-    package(
         "corosync",
-        Some("corosync"),
-        Scope::Test,
+        Purpose::Test,
         "the membership of Pacemaker's nodes, in namespaces; Debian starts a service, which is not needed",
     ),
     package(
         "pacemaker",
-        Some("pacemakerd"),
-        Scope::Test,
+        Purpose::Test,
         "drives the OCF resource agent, in namespaces; Debian starts a service, which is not needed",
     ),
-    package("resource-agents", Some("ocf-tester"), Scope::Test, "tests the OCF resource agent"),
+    package("pacemaker-cli-utils", Purpose::Test, "what Pacemaker's nodes are asked and ordered by"),
+    package("resource-agents", Purpose::Test, "tests the OCF resource agent"),
+    package("libxml2-utils", Purpose::Test, "checks the OCF resource agent's description, for ocf-tester"),
 ];
 
 /// What to do when apt fails.
@@ -111,9 +78,8 @@ pub fn missing(purpose: Purpose, toolchain: Toolchain) -> Result<Vec<&'static Pa
         return Ok(wanted);
     }
     if !on_debian() {
-        let absent =
-            |package: &Package| package.program.is_some_and(|name| command::find_program(name).is_none());
-        return Ok(wanted.into_iter().filter(|package| absent(package)).collect());
+        let there = |program: &str| command::find_program(program).is_some();
+        return Ok(wanted.into_iter().filter(|package| is_absent(package, purpose, there)).collect());
     }
     // Ends with 1 when a package is unknown, which is no error here: what counts is what it lists.
     let output = Command::new("dpkg-query")
@@ -127,14 +93,18 @@ pub fn missing(purpose: Purpose, toolchain: Toolchain) -> Result<Vec<&'static Pa
 
 /// All that a purpose needs with the given toolchain, installed or not.
 pub fn wanted(purpose: Purpose, toolchain: Toolchain) -> Vec<&'static Package> {
-    let needed = |scope| match scope {
-        Scope::DebianToolchain => toolchain != Toolchain::Nightly,
-        Scope::Net => purpose != Purpose::Build,
-        Scope::Peer => matches!(purpose, Purpose::Compare | Purpose::Judge | Purpose::Test),
-        Scope::Judge => matches!(purpose, Purpose::Judge | Purpose::Test),
-        Scope::Test => purpose == Purpose::Test,
+    let needed = |package: &&Package| match package.from {
+        Purpose::Build => toolchain != Toolchain::Nightly,
+        from => from <= purpose,
     };
-    PACKAGES.iter().filter(|package| needed(package.scope)).collect()
+    PACKAGES.iter().filter(needed).collect()
+}
+
+/// On another system: whether a program that the purpose calls, and that Debian has in this package, is not there.
+fn is_absent(package: &Package, purpose: Purpose, there: impl Fn(&str) -> bool) -> bool {
+    let mut called = PROGRAMS.iter().filter(|program| program.from <= purpose);
+    called
+        .any(|program| program.file().is_some_and(|(owner, _)| owner == package.name) && !there(program.name))
 }
 
 fn not_installed(wanted: Vec<&'static Package>, listing: &str) -> Vec<&'static Package> {

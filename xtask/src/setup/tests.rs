@@ -3,7 +3,7 @@ use super::*;
 fn plan(missing: usize, toolchain: Toolchain, linker: Linker, on_debian: bool) -> Plan {
     // Any packages will do: which ones are missing is the business of `packages`.
     let missing = packages::wanted(Purpose::Test, Toolchain::Linked).into_iter().take(missing).collect();
-    Plan::new(missing, toolchain, linker, on_debian)
+    Plan::new(missing, toolchain, linker, true, on_debian)
 }
 
 #[test]
@@ -61,4 +61,20 @@ fn every_step_says_why() {
             assert!(explained.lines().all(|line| line.len() > 30), "{explained}");
         }
     }
+}
+
+#[test]
+fn the_bpffs_is_mounted_at_the_end_and_by_root_alone() {
+    let plan = Plan::new(Vec::new(), Toolchain::Linked, Linker::Version(0, 13, 0), false, true);
+    assert_eq!(plan.steps, [Step::Bpffs]);
+    assert_eq!(plan.refusal(true), None);
+    assert_eq!(plan.script(true), "    mount -t bpf bpf /sys/fs/bpf\n");
+    assert_eq!(plan.refusal(false), Some("mounting the bpffs needs root"));
+    assert_eq!(plan.script(false), "    sudo mount -t bpf bpf /sys/fs/bpf\n");
+    assert!(plan.steps[0].explained().contains("/sys/fs/bpf"));
+    // Elsewhere it is part of what is printed.
+    let missing = packages::wanted(Purpose::Test, Toolchain::Linked);
+    let plan = Plan::new(missing, Toolchain::Nightly, Linker::Version(0, 13, 0), false, false);
+    assert!(plan.refusal(true).is_some_and(|reason| reason.contains("not Debian")));
+    assert!(plan.script(true).ends_with("    mount -t bpf bpf /sys/fs/bpf\n"), "{}", plan.script(true));
 }
