@@ -92,28 +92,28 @@ fn an_agent_that_stops_is_silent_on_all_links_and_its_return_a_false_alarm() {
 #[test]
 fn a_lost_link_beside_a_living_peer_is_a_lost_link() {
     let mut lab = Lab::new("50", "2000");
-    let secondary = |lab: &Lab, line: &str| {
-        lab.stage.topology.secondary.netns.run(line).unwrap();
+    let secondary = |lab: &Lab, what: &str| {
+        lab.stage.topology.secondary.netns.run(&format!("ip link set {what}")).unwrap();
     };
     // The one for heartbeats alone: nothing is lost but its name.
-    secondary(&lab, "ip link set beat0 down");
+    secondary(&lab, "beat0 down");
     let status = lab.until("the loss of one link", |status| is(status, "reason", "link lost"));
     assert!(status.is_protected(), "{}", status.json());
     assert_eq!((&link(&status, 0)["state"], &link(&status, 1)["state"]), (&"alive".into(), &"lost".into()));
-    secondary(&lab, "ip link set beat0 up");
+    secondary(&lab, "beat0 up");
     lab.until("its return", |status| is(status, "reason", "beats in time"));
     // The one between the agents: not protected, and why.
-    secondary(&lab, "ip link set link0 down");
+    secondary(&lab, "link0 down");
     let status = lab.until("the loss of the link", |status| !status.is_protected());
     assert_eq!(status.json()["reason"], "link lost", "{}", status.json());
     assert!(is(&status, "peer", "alive") && is(&status, "reason", "link lost"), "{}", status.json());
     assert_eq!(link(&status, 0)["state"], "lost");
-    secondary(&lab, "ip link set link0 up");
+    secondary(&lab, "link0 up");
     let status = lab.agents.wait_protected(&NEVER).unwrap();
     assert_eq!(heartbeat(&status)["restarts"], 0);
     // Both: the peer is lost, whoever it was.
-    secondary(&lab, "ip link set beat0 down");
-    secondary(&lab, "ip link set link0 down");
+    secondary(&lab, "beat0 down");
+    secondary(&lab, "link0 down");
     let status =
         lab.until("the loss of the peer", |status| is(status, "peer", "lost") && !status.is_protected());
     assert_eq!(status.json()["reason"], "peer silent", "{}", status.json());

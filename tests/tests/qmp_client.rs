@@ -82,8 +82,8 @@ fn run(namespace: &Netns, directory: &Path) -> Tethered {
         "-chardev".to_owned(),
         format!("socket,id=wire,path={}", socket("wire")),
     ];
-    let (program, log) = (Path::new("qemu-system-x86_64"), directory.join("log"));
-    Tethered::start(&programs, namespace, program, &arguments, &log, false).unwrap()
+    let qemu = Path::new("qemu-system-x86_64");
+    Tethered::start(&programs, namespace, qemu, &arguments, &directory.join("log"), false).unwrap()
 }
 
 async fn next(notices: &mut Notices) -> Notice {

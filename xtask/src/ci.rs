@@ -1,7 +1,11 @@
 //! `cargo xtask ci`: what continuous integration runs. Every step runs even if an earlier one failed, except that
-//! nothing runs without the set-up; a table at the end says what took how long and what failed.
+//! nothing runs without the set-up; a table at the end says what took how long and what failed. All of it runs in a mount
+//! namespace of its own ([`mounts`]).
 
+mod empty;
 mod licences;
+mod mounts;
+mod programs;
 mod readme;
 mod rules;
 mod source;
@@ -9,9 +13,9 @@ mod source;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
-use crate::setup::{self, Purpose};
+use crate::setup::{self, Purpose, bpffs};
 use crate::{build, command};
 
 /// A step: what it is called in the table, and what it does.
@@ -25,6 +29,7 @@ const STEPS: &[Step] = &[
     Step { name: "format", run: format },
     Step { name: "rules", run: rules::check },
     Step { name: "licences", run: licences::check },
+    Step { name: "packages", run: empty::check },
     Step { name: "clippy", run: clippy },
     Step { name: "docs", run: documentation },
     Step { name: "build", run: || build::build(false) },
@@ -47,12 +52,16 @@ struct Outcome {
     passed: bool,
 }
 
-/// Runs the steps named, or all, and fails if one did.
-pub fn run(names: &[String]) -> Result<()> {
+/// Runs the steps named, or all, and fails if one did. It becomes itself in a mount namespace of its own first, and is told
+/// then `beside` which one.
+pub fn run(names: &[String], beside: Option<&str>) -> Result<()> {
     let steps = chosen(names)?;
     command::require_root("ci", names, "it runs the tests, which make network namespaces")?;
+    let Some(beside) = beside else { return mounts::enter(names) };
+    mounts::prepare(beside)?;
     let started = Instant::now();
     setup::ensure(Purpose::Test)?;
+    ensure!(bpffs::is_mounted(), "the set-up has left {} without a bpffs", bpffs::PLACE);
     ensure_components()?;
     let mut outcomes = vec![Outcome { name: "set-up", took: started.elapsed(), passed: true }];
     for step in steps {

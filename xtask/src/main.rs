@@ -76,10 +76,13 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// What continuous integration runs: set-up, formatting, lints, house rules, licences, README, tests
+    /// What continuous integration runs: set-up, formatting, lints, house rules, licences, packages, README, tests
     Ci {
         /// Only these steps, by their names in the table at the end
         steps: Vec<String>,
+        /// This process has a mount namespace of its own, and was started in this one
+        #[arg(long, hide = true)]
+        own_mounts_beside: Option<String>,
     },
 }
 
@@ -91,7 +94,7 @@ fn main() -> ExitCode {
         Task::Test { args, test_args } => test::run(&args, &test_args),
         Task::Bench { args } => bench::run(&args),
         Task::Soak { args } => soak::run(&args),
-        Task::Ci { steps } => ci::run(&steps),
+        Task::Ci { steps, own_mounts_beside } => ci::run(&steps, own_mounts_beside.as_deref()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -163,8 +163,10 @@ impl Cluster {
 
     /// Has the cluster make another node the service.
     pub fn move_to(&self, name: &str) -> Result<()> {
-        let words = ["crm_resource", "--move", "--resource", CLONE, "--promoted", "--node", name];
-        let (moved, text) = self.run(Side::First, &words)?;
+        let (moved, text) = self.run(
+            Side::First,
+            &["crm_resource", "--move", "--resource", CLONE, "--promoted", "--node", name],
+        )?;
         ensure!(moved, "{text}");
         Ok(())
     }
@@ -181,11 +183,12 @@ impl Cluster {
             let own = node.log();
             let lines: Vec<&str> = own.lines().collect();
             text += &lines[lines.len().saturating_sub(10)..].join("\n");
-            for words in [
-                ["tail", "-n", "40", "/var/log/colo-vm.log"],
-                ["grep", "-hE", "colo|vm.*(promote|demote|start|stop)", "/var/log/pacemaker/pacemaker.log"],
+            let what = "colo|vm.*(promote|demote|start|stop)";
+            for said in [
+                self.run(side, &["tail", "-n", "40", "/var/log/colo-vm.log"]),
+                self.run(side, &["grep", "-hE", what, "/var/log/pacemaker/pacemaker.log"]),
             ] {
-                let (_, said) = self.run(side, &words).unwrap_or_default();
+                let (_, said) = said.unwrap_or_default();
                 let lines: Vec<&str> = said.lines().collect();
                 text += &format!("--- {side:?}\n{}\n", lines[lines.len().saturating_sub(40)..].join("\n"));
             }

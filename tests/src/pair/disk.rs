@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::image::run;
+use super::image::run_in;
 
 /// What `colo protect --disk` takes.
 pub const DISK: &str = "colo-disk0=parent0";
@@ -29,7 +29,8 @@ const CLUSTER_BITS: u32 = 16;
 /// Makes an image with an empty file system; QEMU's arguments for a VM that boots with it.
 pub fn primary(directory: &Path, name: &str) -> Result<Vec<String>> {
     let image = empty(directory, name)?;
-    run(directory, "mke2fs", &["-q", "-F", "-t", "ext4", &image]).context("mke2fs is part of e2fsprogs")?;
+    run_in(directory, "mke2fs", &["-q", "-F", "-t", "ext4", &image])
+        .context("mke2fs is part of e2fsprogs")?;
     Ok(arguments(&[&format!("{QUORUM},children.0.driver=raw,children.0.file.filename={image}")]))
 }
 
@@ -124,7 +125,7 @@ impl Files {
             fs::remove_file(&self.scratch)?;
         }
         let request = format!("dump /{name} {}", self.scratch.display());
-        run(Path::new("/"), "debugfs", &["-R", &request, &self.copy.display().to_string()])?;
+        run_in(Path::new("/"), "debugfs", &["-R", &request, &self.copy.display().to_string()])?;
         self.scratch.exists().then(|| fs::read(&self.scratch)).transpose().map_err(Into::into)
     }
 }

@@ -55,18 +55,18 @@ pub fn kernel(cache: &Path) -> Result<Kernel> {
         "elsewhere than on Debian unpack a linux-image-…-cloud-amd64 package with `dpkg -x` or `ar` and `tar` into {}",
         cache.join("kernel").display()
     );
-    let depends = run(scratch.path(), "apt-cache", &["depends", PACKAGE]).context(way_out.clone())?;
+    let depends = run_in(scratch.path(), "apt-cache", &["depends", PACKAGE]).context(way_out.clone())?;
     let name = depends.lines().find_map(|line| line.trim().strip_prefix("Depends: ")).with_context(|| {
         format!("apt knows no {PACKAGE}: run `apt-get update` and look at /etc/apt/sources.list; {way_out}")
     })?;
     eprintln!("==> guest kernel: apt-get download {name}, unpacked into {}/kernel", cache.display());
-    run(scratch.path(), "apt-get", &["download", name]).context(way_out)?;
+    run_in(scratch.path(), "apt-get", &["download", name]).context(way_out)?;
     let package = fs::read_dir(scratch.path())?
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
         .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
         .context("apt-get download left no package")?;
     let unpacked = scratch.path().join("kernel");
-    run(scratch.path(), "dpkg", &["-x", &package.to_string_lossy(), &unpacked.to_string_lossy()])?;
+    run_in(scratch.path(), "dpkg", &["-x", &package.to_string_lossy(), &unpacked.to_string_lossy()])?;
     ensure!(find(&unpacked)?.is_some(), "{name} has no kernel with the modules {NEEDED:?}");
     let place = cache.join("kernel");
     if let Err(error) = fs::rename(&unpacked, &place) {
@@ -112,7 +112,7 @@ pub fn initramfs(kernel: &Kernel, init: &Path, place: &Path) -> Result<()> {
     }
     let stripped = place.with_extension("init");
     let shown = |path: &Path| path.display().to_string();
-    run(Path::new("."), "strip", &["--strip-debug", "-o", &shown(&stripped), &shown(init)])?;
+    run_in(Path::new("."), "strip", &["--strip-debug", "-o", &shown(&stripped), &shown(init)])?;
     archive.file("/init", 0o755, &read(&stripped)?);
     let ip = find_program("ip").context("no program `ip`: install iproute2")?;
     archive.file("/bin/ip", 0o755, &read(&ip)?);
@@ -139,7 +139,7 @@ fn libraries_of_other(program: &Path, known: &[PathBuf]) -> Result<Vec<PathBuf>>
 
 /// The shared libraries that a program needs, without the linker itself.
 fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
-    let listing = run(Path::new("/"), LINKER, &["--list", &program.to_string_lossy()])?;
+    let listing = run_in(Path::new("/"), LINKER, &["--list", &program.to_string_lossy()])?;
     let paths = listing.lines().filter_map(|line| line.split_once("=> ")?.1.split_whitespace().next());
     Ok(paths.map(PathBuf::from).filter(|path| path.is_absolute() && path != Path::new(LINKER)).collect())
 }
@@ -154,7 +154,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// Runs a program in a directory and returns what it writes.
-pub(super) fn run(directory: &Path, program: &str, arguments: &[&str]) -> Result<String> {
+pub(super) fn run_in(directory: &Path, program: &str, arguments: &[&str]) -> Result<String> {
     let shown = format!("{program} {}", arguments.join(" "));
     let output = Command::new(program)
         .args(arguments)

@@ -55,7 +55,7 @@ impl Parts {
         fs::write(&source, include_str!("cond_wait.c"))?;
         let (from, to) = (source.to_string_lossy(), shim.to_string_lossy());
         let compile = ["-O2", "-shared", "-fPIC", "-o", &to, &from, "-ldl"];
-        image::run(directory, "cc", &compile).context("the shim for TCG needs a C compiler")?;
+        image::run_in(directory, "cc", &compile).context("the shim for TCG needs a C compiler")?;
         Ok(Self { kernel, initramfs, shim, directory: directory.to_owned() })
     }
 }

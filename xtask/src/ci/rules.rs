@@ -56,7 +56,8 @@ const OUTSIDE_NAMES: &[&str] = &[
 /// Checks every file against every rule, and names all that break one.
 pub fn check() -> Result<()> {
     let sources = source::all()?;
-    let found: Vec<String> = sources.iter().flat_map(broken_rules).collect();
+    let mut found: Vec<String> = sources.iter().flat_map(broken_rules).collect();
+    found.extend(super::programs::check(&sources)?);
     if !found.is_empty() {
         bail!("\n  {}", found.join("\n  "));
     }

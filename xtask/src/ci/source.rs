@@ -58,8 +58,17 @@ fn collect(dir: &Path, sources: &mut Vec<Source>) -> Result<()> {
     Ok(())
 }
 
-/// The text with comments and the insides of literals blanked, line for line, so that a word found is a token.
+/// The text with comments and the insides of literals blanked, byte for byte, so that a word found is a token.
 pub fn code_only(text: &str) -> String {
+    blanked(text, |_| false)
+}
+
+/// Likewise with the comments alone blanked: a literal that begins in [`code_only`] as a blank begins here.
+pub fn without_comments(text: &str) -> String {
+    blanked(text, |skipped| !skipped.starts_with('/'))
+}
+
+fn blanked(text: &str, stays: impl Fn(&str) -> bool) -> String {
     let mut code = String::with_capacity(text.len());
     let mut rest = text;
     let mut before = ' ';
@@ -70,12 +79,43 @@ pub fn code_only(text: &str) -> String {
             before = first;
             rest = &rest[first.len_utf8()..];
         } else {
-            code.extend(rest[..length].chars().map(|c| if c == '\n' { '\n' } else { ' ' }));
+            let (taken, behind) = rest.split_at(length);
+            if stays(taken) {
+                code.push_str(taken);
+            } else {
+                code.extend(taken.bytes().map(|byte| if byte == b'\n' { '\n' } else { ' ' }));
+            }
             before = ' ';
-            rest = &rest[length..];
+            rest = behind;
         }
     }
     code
+}
+
+/// The value of the string literal that the text begins with, and its length.
+pub fn literal(text: &str) -> Option<(String, usize)> {
+    let length = skipped(text, ' ').filter(|_| text.starts_with(['"', 'r']))?;
+    let inside = text[..length].trim_start_matches('r').trim_matches('#');
+    let inside = inside.strip_prefix('"').map(|inside| inside.strip_suffix('"').unwrap_or(inside))?;
+    Some((if text.starts_with('r') { inside.to_owned() } else { unescaped(inside) }, length))
+}
+
+fn unescaped(text: &str) -> String {
+    let mut value = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        value.push_str(&rest[..at]);
+        let mut behind = rest[at + 1..].chars();
+        match behind.next() {
+            Some('n') => value.push('\n'),
+            Some('t') => value.push('\t'),
+            // The line goes on behind the next one's indentation.
+            Some('\n') => behind = behind.as_str().trim_start().chars(),
+            other => value.extend(other),
+        }
+        rest = behind.as_str();
+    }
+    value + rest
 }
 
 /// How many bytes of comment or literal the text begins with.

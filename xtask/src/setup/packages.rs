@@ -58,6 +58,13 @@ pub const PACKAGES: &[Package] = &[
     ),
     package("pacemaker-cli-utils", Purpose::Test, "what Pacemaker's nodes are asked and ordered by"),
     package("resource-agents", Purpose::Test, "tests the OCF resource agent"),
+    package(
+        "curl",
+        Purpose::Test,
+        "the client of the captures in tests/captures, where they are recorded anew",
+    ),
+    package("python3-minimal", Purpose::Test, "runs the script that records them"),
+    package("python3", Purpose::Test, "that script's library"),
     package("libxml2-utils", Purpose::Test, "checks the OCF resource agent's description, for ocf-tester"),
 ];
 

@@ -29,8 +29,6 @@ pub enum Origin {
     Operator,
     /// The set-up builds it.
     Built,
-    /// The workspace.
-    Own,
 }
 
 impl Program {
@@ -39,7 +37,7 @@ impl Program {
         match self.origin {
             Origin::Package(package) => Some((package, self.name)),
             Origin::Alternative(package, file) => Some((package, file)),
-            Origin::Operator | Origin::Built | Origin::Own => None,
+            Origin::Operator | Origin::Built => None,
         }
     }
 }
@@ -64,16 +62,14 @@ pub const PROGRAMS: &[Program] = &[
     program(Purpose::Build, "dpkg-query", "dpkg"),
     program(Purpose::Build, "sh", "dash"),
     // The namespaces of the lab. The mount is the set-up's, of the bpffs.
-    other(Purpose::Lab, "colo", Origin::Own),
-    other(Purpose::Lab, "colo-lab", Origin::Own),
     program(Purpose::Lab, "mount", "mount"),
     program(Purpose::Lab, "ip", "iproute2"),
     program(Purpose::Lab, "nsenter", "util-linux"),
     program(Purpose::Lab, "ethtool", "ethtool"),
     program(Purpose::Lab, "tcpdump", "tcpdump"),
+    program(Purpose::Lab, "cat", "coreutils"),
     program(Purpose::Lab, "env", "coreutils"),
     // VMs, their image and their disk; the benchmark.
-    other(Purpose::Compare, "colo-bench", Origin::Own),
     program(Purpose::Compare, "qemu-system-x86_64", "qemu-system-x86"),
     program(Purpose::Compare, "apt-cache", "apt"),
     program(Purpose::Compare, "dpkg", "dpkg"),
@@ -83,7 +79,6 @@ pub const PROGRAMS: &[Program] = &[
     program(Purpose::Compare, "mke2fs", "e2fsprogs"),
     program(Purpose::Compare, "e2fsck", "e2fsprogs"),
     program(Purpose::Compare, "debugfs", "e2fsprogs"),
-    program(Purpose::Compare, "cat", "coreutils"),
     program(Purpose::Compare, "sysctl", "procps"),
     // The judge.
     program(Purpose::Judge, "etcd", "etcd-server"),
@@ -112,7 +107,16 @@ pub const PROGRAMS: &[Program] = &[
     program(Purpose::Test, "sed", "sed"),
     program(Purpose::Test, "setsid", "util-linux"),
     program(Purpose::Test, "uname", "coreutils"),
-    // Other tests.
+    // Other tests, and the hooks that they give to colo.
+    program(Purpose::Test, "echo", "coreutils"),
     program(Purpose::Test, "mkfifo", "coreutils"),
+    program(Purpose::Test, "mv", "coreutils"),
     program(Purpose::Test, "timeout", "coreutils"),
+    program(Purpose::Test, "touch", "coreutils"),
+    program(Purpose::Test, "update-alternatives", "dpkg"),
+    // CI itself, and the script that records the captures anew.
+    program(Purpose::Test, "bash", "bash"),
+    program(Purpose::Test, "dirname", "coreutils"),
+    program(Purpose::Test, "curl", "curl"),
+    program(Purpose::Test, "python3", "python3-minimal"),
 ];

@@ -87,10 +87,11 @@ pub fn cut_off(programs: &Programs, cut: Cut, seed: u64, stop: &AtomicBool) -> R
 /// Cuts, or joins what was cut. Returns the member of etcd that was cut off.
 fn happen(pair: &mut Protected, cut: Cut, cuts: bool, member: Option<usize>) -> Result<Option<usize>> {
     let cluster = pair.cluster.as_ref().context("a pair with etcd")?;
-    let run = |line: String| pair.host(Side::First).netns.run(&line);
-    let link = |name: &str| run(format!("ip link set {name} {}", if cuts { "down" } else { "up" }));
-    let drops =
-        |to: &str| run(format!("ip route {} blackhole {to}/32", if cuts { "add" } else { "del" })).map(drop);
+    let netns = &pair.host(Side::First).netns;
+    let link = |name: &str| netns.run(&format!("ip link set {name} {}", if cuts { "down" } else { "up" }));
+    let drops = |to: &str| {
+        netns.run(&format!("ip route {} blackhole {to}/32", if cuts { "add" } else { "del" })).map(drop)
+    };
     match cut {
         Cut::Host if cuts => pair.lose_host(Side::First)?,
         Cut::Host => {}

@@ -53,3 +53,23 @@ fn tests_are_told_from_what_they_test() {
     assert!(Source::new("colo-user/src/compare/tests/tcp.rs", "").is_test());
     assert!(!Source::new("colo-user/src/wire.rs", "").is_test());
 }
+
+#[test]
+fn literals_stay_where_only_comments_leave() {
+    let text = "run(\"a // b\", /* \"c\" */ r#\"d\"#); // é \"e\"\nx";
+    let (code, kept) = (code_only(text), without_comments(text));
+    assert_eq!((code.len(), kept.len()), (text.len(), text.len()));
+    assert_eq!(kept.trim_end(), "run(\"a // b\",           r#\"d\"#);          \nx");
+    assert!(!code.contains('"'), "{code}");
+}
+
+#[test]
+fn literals_have_the_value_that_the_compiler_gives_them() {
+    let value = |text: &str| literal(text).map(|(value, length)| (value, text[length..].to_owned()));
+    let of = |value: &str, rest: &str| Some((value.to_owned(), rest.to_owned()));
+    assert_eq!(value("\"a\\tb\\\"c\\\\\", d"), of("a\tb\"c\\", ", d"));
+    assert_eq!(value("r#\"a\\n\"b\"#.x"), of("a\\n\"b", ".x"));
+    assert_eq!(value("\"one \\\n   two\""), of("one two", ""));
+    assert_eq!(value("run"), None);
+    assert_eq!(value("x\"a\""), None);
+}
