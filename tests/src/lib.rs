@@ -8,6 +8,7 @@ pub mod ends;
 pub mod etcd;
 pub mod lab;
 pub mod loaded;
+pub mod mounts;
 pub mod netns;
 pub mod oracle;
 pub mod pair;

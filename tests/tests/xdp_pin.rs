@@ -1,13 +1,16 @@
 //! Programs that outlive their agent: pinned, adopted, left, detached; on taps and veth pairs, native and generic.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use colo_ebpf::ABI_VERSION;
 use colo_tests::ends::{Ends, GUEST, Joint, QUIET, UPLINK, capture, numbered};
-use colo_tests::lab::child::Programs;
-use colo_user::datapath::{AttachMode, Config, Datapath, HoldBackend, Mode, Role, detach_pinned};
+use colo_tests::lab::child::{Programs, Tethered};
+use colo_tests::mounts::without_bpffs;
+use colo_user::datapath::{AttachMode, BPFFS, Config, Datapath, HoldBackend, Mode, Role, detach_pinned};
 
 const JOINTS: [(Joint, Joint); 2] = [(Joint::Tap, Joint::Veth), (Joint::Veth, Joint::Veth)];
 const BACKENDS: [HoldBackend; 2] = [HoldBackend::Afxdp, HoldBackend::Ringbuf];
@@ -248,6 +251,83 @@ fn an_uplink_that_filters_addresses_hears_the_guests_without_an_agent() -> Resul
             ends.attach(&config)?.detach()?;
         }
         ensure!(!is_promiscuous()?, "it was left promiscuous");
+    }
+    Ok(())
+}
+
+#[test]
+fn without_a_bpffs_nothing_outlives_its_agent_until_one_is_mounted() -> Result<()> {
+    without_bpffs(|| {
+        let ends = Ends::new(Joint::Tap, Joint::Veth)?;
+        let config = ends.config(Role::Primary, AttachMode::Auto, HoldBackend::Auto);
+        let mut first = ends.attach(&config)?;
+        ensure!(!Datapath::can_pin());
+        let refused = first.pin().expect_err("there is nowhere to pin to").to_string();
+        let way_out = format!("mount -t bpf bpf {BPFFS}");
+        ensure!(refused.contains(BPFFS) && refused.contains(&way_out), "{refused}");
+        first.set_mode(Mode::Pass)?;
+        passes(&ends, 1)?;
+        first.leave()?;
+        ends.guest.say(&numbered(2, 200))?;
+        ensure!(ends.client.hear(QUIET)?.is_none(), "a program has outlived its agent");
+
+        let mounted = Command::new("mount").args(["-t", "bpf", "bpf", BPFFS]).status()?;
+        ensure!(mounted.success() && Datapath::can_pin());
+        let mut second = ends.attach(&config)?;
+        second.pin()?;
+        second.set_mode(Mode::Pass)?;
+        second.leave()?;
+        passes(&ends, 3)?;
+        ensure!(ends.host.enter(|| detach_pinned(GUEST, UPLINK))?);
+        Ok(())
+    })
+}
+
+#[test]
+fn an_agent_says_at_its_start_what_is_lost_without_a_bpffs() -> Result<()> {
+    let programs = Programs::beside(env!("CARGO_BIN_EXE_colo-lab").as_ref());
+    for role in ["primary", "secondary"] {
+        for (hidden, follows) in [(true, true), (false, true), (true, false)] {
+            let ends = Ends::new(Joint::Tap, Joint::Veth)?;
+            let directory = tempfile::tempdir()?;
+            let path = |name: &str| directory.path().join(name).display().to_string();
+            let (peer, qmp, control) = (path("peer"), format!("unix:{}", path("qmp")), path("control"));
+            let peer = format!("unix:{peer},server=on");
+            let mut words =
+                vec![role, "--guest", GUEST, "--uplink", UPLINK, "--peer", &peer, "--control", &control];
+            if follows {
+                words.extend(["--qmp", &qmp]);
+            }
+            let words = words.iter().map(ToString::to_string);
+            let log = directory.path().join("log");
+            // `ip netns exec` gives what it runs a /sys of the namespace's own, in which no bpffs is mounted.
+            let colo = programs.colo.display().to_string();
+            let hiding = ["netns", "exec", ends.host.name(), &colo].map(str::to_owned).into_iter();
+            let mut agent = if hidden {
+                let words: Vec<String> = hiding.chain(words).collect();
+                Tethered::start(&programs, &ends.host, Path::new("ip"), &words, &log, false)?
+            } else {
+                let words: Vec<String> = words.collect();
+                Tethered::start(&programs, &ends.host, &programs.colo, &words, &log, false)?
+            };
+            // The line that says that it runs comes after all that it says of its start.
+            let end = Instant::now() + Duration::from_secs(30);
+            while !agent.log().contains("control socket") {
+                ensure!(
+                    agent.ended().is_none() && Instant::now() < end,
+                    "it does not start: {}",
+                    agent.log()
+                );
+                sleep(Duration::from_millis(20));
+            }
+            let log = agent.log();
+            let said = log.lines().find(|line| line.contains("no bpffs")).unwrap_or_default();
+            // One that does not follow its QEMU never goes on alone, and pins nothing.
+            ensure!(said.is_empty() != (hidden && follows), "{role}, {hidden}, {follows}: {log}");
+            for part in ["WARN", BPFFS, "every connection breaks", "mount -t bpf bpf", "ip netns exec"] {
+                ensure!(said.is_empty() || said.contains(part), "{part} is not in {said}");
+            }
+        }
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use super::secondary::Secondary;
 use crate::checkpoint::{BackendSpec, OnCheckpoint, Signals};
 use crate::compare::{Limits, Policy};
 use crate::control::ControlSocket;
-use crate::datapath::{AgentLimit, Config, Datapath, DatapathError, Role as Side};
+use crate::datapath::{AgentLimit, BPFFS, Config, Datapath, DatapathError, Role as Side};
 use crate::heartbeat;
 use crate::judge::fence::FenceSpec;
 use crate::judge::{JudgeSpec, Pair};
@@ -226,6 +226,9 @@ async fn start_packet_thread(
                 return;
             }
         };
+        if follows && !Datapath::can_pin() {
+            warn!("{}", without_bpffs());
+        }
         let _ = attached.send(Ok(()));
         let outcome = match begin {
             Begin::Primary(ready) => ready.run(datapath, ends, failover),
@@ -241,6 +244,16 @@ async fn start_packet_thread(
     })?;
     is_attached.await.context("the packet thread has panicked")??;
     Ok((has_ended, led))
+}
+
+/// What is lost where nothing outlives the agent, and what mends it. One that does not follow its QEMU never goes on alone.
+fn without_bpffs() -> String {
+    format!(
+        "no bpffs is mounted at {BPFFS}, where programs outlive this agent: once this side is the service alone, its guest is \
+         cut off when the agent ends, is killed or is replaced, until the next one runs; after a takeover every connection \
+         breaks then, for the translation of their sequence numbers is lost too. `mount -t bpf bpf {BPFFS}` before that mends \
+         it (`ip netns exec` hides the host's, `nsenter --net=/run/netns/NAME` does not)"
+    )
 }
 
 /// What the packet thread begins as.

@@ -62,6 +62,7 @@ pub use counters::{CounterValue, Counters};
 pub use deadman::{AgentLimit, LeaseEnd, Overdue};
 pub use error::DatapathError;
 pub use inject::{Injected, TAP_CREDIT};
+pub use pins::BPFFS;
 pub use realtime::{MAX_REALTIME, set as set_realtime};
 pub(crate) use sys::untaken;
 pub use tally::Pressure;
@@ -336,6 +337,12 @@ impl Datapath {
                 .map_err(|source| DatapathError::Interface { interface: self.uplink.name.clone(), source })?;
         }
         Ok(())
+    }
+
+    /// Whether [`Self::pin`] would find a bpffs now.
+    #[must_use]
+    pub fn can_pin() -> bool {
+        pins::can_be_made()
     }
 
     /// Whether programs and maps were taken over from an agent that is gone. The mode is then what that one left, and

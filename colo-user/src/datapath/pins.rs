@@ -77,10 +77,15 @@ pub(super) enum Found {
     OtherVersion(Pins),
 }
 
+/// Whether this process sees a bpffs at [`BPFFS`].
+pub(super) fn can_be_made() -> bool {
+    statfs(BPFFS).is_ok_and(|about| about.f_type as u32 == BPFFS_MAGIC)
+}
+
 impl Pins {
     /// Makes an empty directory for the pins called `name`.
     pub fn create(name: &Name) -> Result<Self, DatapathError> {
-        if statfs(BPFFS).map_or(true, |s| s.f_type as u32 != BPFFS_MAGIC) {
+        if !can_be_made() {
             return Err(DatapathError::NoBpffs);
         }
         let path = current().join(&name.0);

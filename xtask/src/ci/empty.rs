@@ -69,8 +69,10 @@ pub fn check() -> Result<()> {
     for purpose in Purpose::ALL {
         let list: Vec<&str> =
             wanted(purpose, Toolchain::Unlinked).iter().map(|package| package.name).collect();
-        let all: Vec<&str> = system.iter().map(String::as_str).chain(list.iter().copied()).collect();
-        let resolved = resolve(&place, &all).with_context(|| format!("for {purpose:?}"))?;
+        // All of it beside the system, to see that both fit; what a part brings is seen without, in half the time.
+        let beside = if purpose == Purpose::Test { &base[..] } else { &[] };
+        let words: Vec<&str> = list.iter().chain(beside).copied().collect();
+        let resolved = resolve(&place, &words).with_context(|| format!("for {purpose:?}"))?;
         machines.push(Machine { purpose, listed: list.into_iter().map(str::to_owned).collect(), resolved });
     }
     let mut found = problems(PROGRAMS, &system, &machines, &files(PROGRAMS)?);
