@@ -14,8 +14,8 @@ pub const GUEST: &str = "guest0";
 pub const UPLINK: &str = "uplink0";
 /// Ethertype of made-up frames (IEEE 802, local experiments).
 pub const ETHERTYPE: [u8; 2] = [0x88, 0xb5];
-/// How long something may take that should happen at once.
-pub const SOON: Duration = Duration::from_secs(3);
+/// How long something may take that should happen at once, on a machine that has other work too.
+pub const SOON: Duration = Duration::from_secs(20);
 /// How long nothing must happen.
 pub const QUIET: Duration = Duration::from_millis(60);
 
@@ -128,6 +128,22 @@ pub fn numbered(number: u32, length: usize) -> Vec<u8> {
         frame.push((state >> 56) as u8);
     }
     frame
+}
+
+/// Turns `datapath` until it has copied a frame for the other side: its index, and the frame.
+pub fn mirrored(datapath: &mut Datapath) -> Result<(u64, Vec<u8>)> {
+    let deadline = Instant::now() + SOON;
+    loop {
+        datapath.wait(&[], &[], Some(Duration::from_millis(20)))?;
+        let mut copy = None;
+        datapath.next_mirrored(|mirrored| copy = Some((mirrored.index, mirrored.frame.to_vec())));
+        if let Some(copy) = copy {
+            return Ok(copy);
+        }
+        if Instant::now() > deadline {
+            bail!("no copy of a client's frame: {:?}", datapath.pressure());
+        }
+    }
 }
 
 /// Turns `datapath` until it has captured `count` frames.

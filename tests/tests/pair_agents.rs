@@ -7,11 +7,13 @@ use std::{
 
 use colo_tests::{
     lab::{
+        agents::Status,
         child::Programs,
         load::{self, Load, Outcome, Work},
         topology::{SERVER_V4, SERVER_V6},
     },
     pair::{
+        line::Line,
         protected::{Options, Protected},
         watch::Side,
     },
@@ -29,6 +31,18 @@ fn seen(pair: &Protected) -> String {
     let status =
         |side| pair.status(side).map_or_else(|error| error.to_string(), |s| format!("{:#}", s.json()));
     format!("{}\n{}\n{}", status(Side::First), status(Side::Second), pair.logs())
+}
+
+/// Checkpoints asked for, but for those of cuts that could not be exact, which are counted and are no word of the guests.
+fn by_the_guests(status: &Status) -> u64 {
+    status.checkpoints() - status.checkpoints_by_cuts()
+}
+
+/// The guests have stood still so often, and besides at most once for each such cut.
+fn stood_still(pair: &Protected, wanted: u64) {
+    let pauses = pair.journal.pauses("primary").len() as u64;
+    let by_cuts = pair.status(Side::First).unwrap().checkpoints_by_cuts();
+    assert!((wanted..=wanted + by_cuts).contains(&pauses), "{pauses}, not {wanted}: {}", seen(pair));
 }
 
 fn run(pair: &Protected, load: Load) -> Outcome {
@@ -53,14 +67,10 @@ fn a_difference_costs_exactly_one_checkpoint_and_no_client_sees_it() {
         run(&pair, Load { at_most, ..Load::once(name, server, work) });
     }
     let agreed = pair.status(Side::First).unwrap();
-    assert_eq!((agreed.checkpoints(), pair.journal.pauses("primary").len()), (0, 0), "{}", seen(&pair));
+    assert_eq!(by_the_guests(&agreed), 0, "{}", seen(&pair));
     let count = |name| agreed.count(name).unwrap();
-    assert_eq!(
-        (count("cuts_refused"), count("cuts_unsure"), count("input_cuts_inexact")),
-        (0, 0, 0),
-        "{}",
-        seen(&pair)
-    );
+    assert_eq!(count("cuts_refused"), 0, "{}", seen(&pair));
+    stood_still(&pair, 0);
     assert!(count("released_compared") > 1000 && count("released_checkpoint") < 10, "{}", seen(&pair));
 
     let length = 100_000;
@@ -69,12 +79,12 @@ fn a_difference_costs_exactly_one_checkpoint_and_no_client_sees_it() {
     let differed = pair.status(Side::First).unwrap();
     assert_eq!(differed.divergences()[0]["kind"], "payload", "{}", seen(&pair));
     assert!(differed.is_protected(), "{}", seen(&pair));
-    assert_eq!(pair.journal.pauses("primary").len(), 1, "one checkpoint: {}", seen(&pair));
+    stood_still(&pair, 1);
     // The secondary has the primary's memory now, and with it none of the difference.
     run(&pair, Load::once("differed", SERVER_V4, Work::Download { length, close: true }));
     let healed = pair.status(Side::First).unwrap();
-    assert_eq!(healed.checkpoints(), differed.checkpoints(), "{}", seen(&pair));
-    assert_eq!(pair.journal.pauses("primary").len(), 1, "{}", seen(&pair));
+    assert_eq!(by_the_guests(&healed), by_the_guests(&differed), "{}", seen(&pair));
+    stood_still(&pair, 1);
 }
 
 #[test]
@@ -90,12 +100,12 @@ fn an_operators_stop_of_either_guest_ends_no_epoch_and_raises_no_alarm() {
             assert!(Instant::now() < end, "{}", seen(&pair));
             std::thread::sleep(Duration::from_millis(20));
         }
-        // The secondary goes on when the primary has answered that there was no checkpoint.
-        std::thread::sleep(Duration::from_secs(1));
+        // The secondary goes on when the primary has answered that there was no checkpoint, and its word is needed here.
+        Line::open(&pair.pair.topology, SERVER_V4).ask();
         run(&pair, lines);
         let after = pair.status(Side::First).unwrap();
         assert!(after.is_protected(), "{n}: {}", seen(&pair));
         assert_eq!(after.json()["epoch"], before.json()["epoch"], "{n}: {}", seen(&pair));
-        assert_eq!(after.checkpoints(), 0, "{n}: {}", seen(&pair));
+        assert_eq!(by_the_guests(&after), 0, "{n}: {}", seen(&pair));
     }
 }

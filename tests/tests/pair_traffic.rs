@@ -69,5 +69,10 @@ fn a_bulk_upload_across_50_checkpoints_asks_for_none_of_its_own() {
     let plan = Plan { streams: vec![stream], ..Plan::all(2) };
     through_checkpoints(&pair, &plan, 50);
     let status = pair.status(Side::First).unwrap();
-    assert_eq!(status.checkpoints(), 0, "{:#}\n{}", status.json(), pair.logs());
+    // A guest that runs before its unread input is counted costs one more, by no word of the guests.
+    let (asked, by_cuts) = (status.checkpoints(), status.checkpoints_by_cuts());
+    let inexact = status.count("input_cuts_inexact").unwrap() + status.count("cuts_unsure").unwrap();
+    let seen = || format!("{:#}\n{}", status.json(), pair.logs());
+    assert_eq!((asked, status.divergences().len()), (by_cuts, 0), "{}", seen());
+    assert!(by_cuts <= inexact, "{by_cuts} for {inexact} cuts: {}", seen());
 }

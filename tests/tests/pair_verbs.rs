@@ -119,9 +119,9 @@ fn a_pair_is_paused_resumed_and_handed_over_and_no_client_notices() {
 }
 
 /// Shutting the other side off takes so long: in this time the agent is killed.
-const FENCE: &str = "sleep 4";
+const FENCE: &str = "sleep 10";
 /// Longer than that: an agent that had asked would be the service.
-const TEMPTED: Duration = Duration::from_secs(8);
+const TEMPTED: Duration = Duration::from_secs(13);
 
 #[test]
 fn a_secondary_that_was_started_again_after_it_had_asked_serves_by_force_alone() {

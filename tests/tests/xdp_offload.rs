@@ -4,7 +4,7 @@
 use std::net::UdpSocket;
 
 use anyhow::{Context as _, Result, ensure};
-use colo_tests::ends::{End, Ends, GUEST, Joint, SOON, capture};
+use colo_tests::ends::{End, Ends, GUEST, Joint, SOON, capture, mirrored};
 use colo_user::datapath::{AttachMode, Datapath, HoldBackend, Injected, Role};
 use colo_user::wire::checksum::Sum;
 use colo_user::wire::{Ether, Ip};
@@ -96,9 +96,7 @@ fn a_clients_unfinished_checksum_is_counted_and_completed_for_the_other_guest() 
     client.run(&format!("ip neigh add 192.0.2.1 lladdr {CLIENT_MAC} dev far0"))?;
     let mut primary = ends.attach(&ends.config(Role::Primary, AttachMode::Native, HoldBackend::Auto))?;
     client.enter(|| UdpSocket::bind("192.0.2.2:5000"))?.send_to(b"a request", "192.0.2.1:4000")?;
-    primary.wait(&[], &[], Some(SOON))?;
-    let mut copy = Vec::new();
-    primary.next_mirrored(|mirrored| copy = mirrored.frame.to_vec());
+    let (_, copy) = mirrored(&mut primary)?;
     ensure!(primary.counters().get("mirror_unfinished") == Some(1), "{:?}", primary.counters());
     ensure!(transport_sum(&copy)? != 0xffff);
 

@@ -2,7 +2,7 @@
 //! hold backends.
 
 use anyhow::{Context as _, Result, ensure};
-use colo_tests::ends::{End, Ends, GUEST, Joint, QUIET, SOON, UPLINK, capture, numbered};
+use colo_tests::ends::{End, Ends, GUEST, Joint, QUIET, SOON, UPLINK, capture, mirrored, numbered};
 use colo_user::datapath::{AttachMode, Datapath, HoldBackend, Injected, Mode, Role};
 use colo_user::mono::Mono;
 
@@ -212,9 +212,7 @@ fn a_full_mirror_ring_costs_the_copy_and_not_the_frame() -> Result<()> {
     // The next copy shows the gap, too.
     ends.client.say(&numbered(said, 100))?;
     ends.guest.hear(SOON)?.context("the frame after the gap")?;
-    datapath.wait(&[], &[], Some(SOON))?;
-    let mut index = 0;
-    datapath.next_mirrored(|copy| index = copy.index);
+    let (index, _) = mirrored(&mut datapath)?;
     ensure!(index == u64::from(said));
     ensure!(datapath.pressure().mirror_lost == lost, "{:?}", datapath.pressure());
     Ok(())

@@ -46,7 +46,7 @@ async fn a_claim_of_a_new_term_cancels_the_old_one_and_is_answered() {
     judge.ask(claim(1, 1));
     tokio::time::sleep(Duration::from_millis(50)).await;
     judge.ask(claim(2, 1));
-    let told = tokio::task::spawn_blocking(move || told.recv_timeout(Duration::from_secs(5))).await.unwrap();
+    let told = tokio::task::spawn_blocking(move || told.recv_timeout(Duration::from_secs(20))).await.unwrap();
     assert_eq!(told, Ok((2, Answer::Yes)));
 }
 
@@ -56,7 +56,7 @@ async fn a_yes_counts_when_the_other_side_is_off_and_a_no_shoots_nobody() {
     let shot = directory.path().join("shot");
     let fence = |then: &str| {
         let command = format!("touch {}; {then}", shot.display());
-        Fence::new(FenceSpec { command, limit: Duration::from_secs(5) })
+        Fence::new(FenceSpec { command, limit: Duration::from_secs(20) })
     };
     for (judge, then, answer, fenced) in [
         ("exit 1", "exit 0", "No(", false),

@@ -130,6 +130,13 @@ impl Status {
         self.0["checkpoints"]["asked"].as_u64().unwrap_or(0)
     }
 
+    /// Those of them that a cut asked for which could not be exact: the guest ran before its unread input was counted, or the
+    /// clocks contradict the order of events. Each such cut is counted and asks for one, which on a busy machine happens.
+    pub fn checkpoints_by_cuts(&self) -> u64 {
+        let by = &self.0["checkpoints"]["by"];
+        ["input-cut-inexact", "cut-unsure"].iter().filter_map(|kind| by[kind].as_u64()).sum()
+    }
+
     /// The last divergences, newest last.
     pub fn divergences(&self) -> &[Value] {
         self.0["divergences"].as_array().map_or(&[], Vec::as_slice)

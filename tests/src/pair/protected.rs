@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use colo_user::qmp::{Client, EventKind, command};
+use colo_user::qmp::{Client, ColoMode, EventKind, command};
 use rustix::process::Signal;
 use tokio::runtime::{Builder, Runtime};
 
@@ -372,9 +372,16 @@ impl Protected {
         Ok(self.runtime.block_on(monitor.call(command::cont())).map(drop)?)
     }
 
-    /// Has a QEMU leave COLO, as an operator would.
+    /// Has a QEMU leave COLO, as an operator would. One that is told too late, for the other has left and it has noticed, is out of
+    /// it as well.
     pub fn leave_colo(&self, side: Side) -> Result<()> {
-        Ok(self.runtime.block_on(self.monitor(side)?.call(command::lost_heartbeat())).map(drop)?)
+        let monitor = self.monitor(side)?;
+        let Err(refused) = self.runtime.block_on(monitor.call(command::lost_heartbeat())) else {
+            return Ok(());
+        };
+        let status = self.runtime.block_on(monitor.call(command::query_colo_status()))?;
+        ensure!(status.mode == ColoMode::None, "{refused}; {status:?}");
+        Ok(())
     }
 
     /// Whether a guest runs, as its QEMU says.

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn settings() -> Settings {
-    Settings { interval: Duration::from_millis(20), multiplier: NonZeroU8::new(10).unwrap() }
+    // The limit is longer than a thread waits for a processor.
+    Settings { interval: Duration::from_millis(20), multiplier: NonZeroU8::new(100).unwrap() }
 }
 
 /// Ports that were free a moment ago.

@@ -76,6 +76,7 @@ const FORMS: &[Form] = &[
     // Helpers of the tests of hooks.
     form("ask", &["colo-user/src/judge/exec"], (0, 1), Shape::Script),
     form("fence", &["colo-user/src/judge/fence"], (0, 1), Shape::Script),
+    form("limited", &["colo-user/src/judge/fence"], (0, 2), Shape::Script),
     form("counting", &["colo-user/src/judge/fence"], (1, 2), Shape::Script),
     form("serve", &["colo-user/src/checkpoint/exec"], (0, 2), Shape::Script),
 ];
