@@ -13,6 +13,7 @@ pub mod heartbeat;
 pub mod judge;
 pub mod link;
 pub mod mono;
+pub mod output;
 pub mod pcap;
 pub mod process;
 pub mod protect;

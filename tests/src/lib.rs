@@ -18,3 +18,4 @@ pub mod samples;
 pub mod sim;
 pub mod stranger;
 pub mod tap;
+pub mod unread;

@@ -147,14 +147,24 @@ pub struct Running {
 impl Running {
     /// Starts a comparator and connects to all four sockets.
     pub fn start(program: &Program, options: &Options) -> Result<Self> {
+        Self::start_to(program, options, [None, None])
+    }
+
+    /// The same, with standard output and error of its own choice; by default they are files.
+    pub fn start_to(
+        program: &Program,
+        options: &Options,
+        [stdout, stderr]: [Option<Stdio>; 2],
+    ) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let line = program.command_line(dir.path(), options);
-        let log = fs::File::create(dir.path().join("log"))?;
+        let file = |name: &str| fs::File::create(dir.path().join(name)).map(Stdio::from);
+        let (summary, log) = (file("summary")?, file("log")?);
         let child = Command::new(&line[0])
             .args(&line[1..])
             .stdin(Stdio::null())
-            .stdout(fs::File::create(dir.path().join("summary"))?)
-            .stderr(log)
+            .stdout(stdout.unwrap_or(summary))
+            .stderr(stderr.unwrap_or(log))
             .spawn()
             .with_context(|| format!("`{}` could not be started", line.join(" ")))?;
         // From here on the guard ends it.

@@ -17,6 +17,7 @@ use crate::{
     compare::Bypass,
     link::{chardev::Framing, endpoint::Endpoint},
     mono::Mono,
+    output,
 };
 use hold::Bound;
 use proxy::{Proxy, Settings};
@@ -101,10 +102,11 @@ impl Compare {
         };
         let busy_poll = Duration::from_micros(self.busy_poll.into());
         let proxy = Proxy::new(&settings, Mono::now());
-        let counted =
+        let mut counted =
             Shell::new(proxy, endpoints, stop, busy_poll)?.run().context("cannot wait for the streams")?;
+        counted.push((output::MISSING.to_owned(), output::log_missing()));
         for (name, value) in counted.into_iter().filter(|&(_, value)| value > 0) {
-            println!("{name:<32} {value}");
+            output::line(format_args!("{name:<32} {value}"));
         }
         Ok(ExitCode::SUCCESS)
     }

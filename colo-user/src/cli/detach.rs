@@ -1,6 +1,7 @@
 //! `colo detach`: take off what an agent has left behind on purpose.
 
 use crate::datapath::detach_pinned;
+use crate::output;
 use clap::Args;
 use std::process::ExitCode;
 
@@ -31,10 +32,10 @@ impl Detach {
     /// Removes what is there.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         if detach_pinned(&self.guest, &self.uplink)? {
-            println!("removed the pinned programs of {} and {}", self.guest, self.uplink);
+            output::print(&format!("removed the pinned programs of {} and {}\n", self.guest, self.uplink));
             return Ok(ExitCode::SUCCESS);
         }
-        println!("nothing is pinned for {}", self.guest);
+        output::print(&format!("nothing is pinned for {}\n", self.guest));
         Ok(ExitCode::from(NOTHING))
     }
 }

@@ -23,6 +23,7 @@ use super::common::{bypass, mac};
 use crate::{
     compare::{Action, Bypass, Cause, Comparator, Limits, Policy, Token},
     mono::Mono,
+    output,
     pcap::{Capture, CaptureError},
 };
 use align::{Alignment, Starts};
@@ -91,16 +92,16 @@ impl Diff {
         let report = match self.compare() {
             Ok(report) => report,
             Err(error) => {
-                eprintln!("colo diff: {error}");
+                output::say(format_args!("colo diff: {error}"));
                 return Ok(ExitCode::from(UNUSABLE));
             }
         };
         for side in [&report.primary, &report.secondary].into_iter().filter(|side| side.cut > 0) {
-            eprintln!(
+            output::say(format_args!(
                 "colo diff: {}: {} frames are cut short by the capture and compared only as far as they go; capture \
                  whole frames (tcpdump -s 0)",
                 side.file, side.cut
-            );
+            ));
         }
         let mut out = io::stdout().lock();
         let printed = if self.json { writeln!(out, "{}", report.json()) } else { write!(out, "{report}") };

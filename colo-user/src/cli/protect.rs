@@ -5,6 +5,7 @@ mod watch;
 use crate::cli::fit;
 use crate::cli::watchdog::Exec;
 use crate::link::endpoint::{Endpoint, EndpointError};
+use crate::output;
 use crate::protect::{Disk, Failed, Plan, Progress, Protected, protect};
 use crate::qmp::ColoMode;
 use anyhow::Result;
@@ -144,11 +145,11 @@ impl Protect {
             match protect(monitors, &there, &stop, &mut |progress| shown.show(progress)).await {
                 Ok(protected) if self.json => {
                     let disks: Vec<String> = self.disk.iter().map(Disk::to_string).collect();
-                    println!("{}", object(&protected, &disks));
+                    output::line(format_args!("{}", object(&protected, &disks)));
                     Ok(ExitCode::SUCCESS)
                 }
                 Ok(protected) => {
-                    println!("{}", sentence(&protected, self.disk.len()));
+                    output::line(format_args!("{}", sentence(&protected, self.disk.len())));
                     Ok(ExitCode::SUCCESS)
                 }
                 Err(error) => {
@@ -175,11 +176,11 @@ impl Protect {
 fn failed(error: &Failed, json: bool) {
     let reason = format!("{:#}", error.reason);
     if json {
-        println!("{}", json!({ "protected": false, "reason": reason, "left": error.left }));
+        output::line(format_args!("{}", json!({ "protected": false, "reason": reason, "left": error.left })));
     }
-    eprintln!("colo: not protected: {reason}");
+    output::say(format_args!("colo: not protected: {reason}"));
     for left in &error.left {
-        eprintln!("colo: left as it is: {left}");
+        output::say(format_args!("colo: left as it is: {left}"));
     }
 }
 
@@ -228,7 +229,7 @@ impl Shown {
             Progress::Stale(node) => format!("{node} of an earlier protection is removed"),
         };
         self.0 = Some(Instant::now());
-        eprintln!("colo: {line}");
+        output::say(format_args!("colo: {line}"));
     }
 }
 

@@ -1,6 +1,7 @@
 //! `colo status`: what an agent says about itself.
 
 use crate::control::{DIRECTORY, ask_status};
+use crate::output;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use serde_json::Value;
@@ -39,14 +40,14 @@ impl Status {
         let status = match asked {
             Ok(status) => status,
             Err(error) => {
-                eprintln!("colo: {error:#}");
+                output::say(format_args!("colo: {error:#}"));
                 return Ok(ExitCode::from(NO_AGENT));
             }
         };
         if self.json {
-            println!("{status}");
+            output::print(&format!("{status}\n"));
         } else {
-            print!("{}", table(&status));
+            output::print(&table(&status));
         }
         Ok(if status["state"] == "protected" { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }

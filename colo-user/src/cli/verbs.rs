@@ -5,6 +5,7 @@ use super::status::socket;
 use crate::control::{MAX_ORDER_LIMIT, ORDER_LIMIT, TEST, ask};
 use crate::failover::verbs::Verb;
 use crate::judge::PROSPECT_LIMIT;
+use crate::output;
 use clap::{Args, value_parser};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -127,7 +128,7 @@ impl Promote {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let verb = Verb::Promote { force: self.force };
         if let Some(risk) = verb.risk() {
-            eprintln!("colo: --force: {risk}");
+            output::say(format_args!("colo: --force: {risk}"));
         }
         Ok(self.to.order(verb))
     }
@@ -158,10 +159,10 @@ impl Failover {
     /// Orders it.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         if !self.planned {
-            eprintln!(
+            output::say(format_args!(
                 "colo: failover: give --planned; a side that is lost is replaced without an order, or by `colo promote` on the \
                  other host"
-            );
+            ));
             return Ok(ExitCode::from(NO_AGENT));
         }
         Ok(self.to.order(Verb::Failover))
@@ -203,11 +204,11 @@ impl To {
     fn ask(self, request: &Value) -> Option<Value> {
         let limit = Duration::from_secs(self.timeout) + PROSPECT_LIMIT;
         let asked = socket(self.control).and_then(|path| ask(&path, request, limit));
-        let answer = asked.inspect_err(|error| eprintln!("colo: {error:#}")).ok()?;
+        let answer = asked.inspect_err(|error| output::say(format_args!("colo: {error:#}"))).ok()?;
         if self.json {
-            println!("{answer}");
+            output::print(&format!("{answer}\n"));
         } else {
-            print!("{}", lines(&answer));
+            output::print(&lines(&answer));
         }
         Some(answer)
     }

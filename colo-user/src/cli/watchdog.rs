@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 
 use super::USAGE;
 use crate::link::endpoint::Endpoint;
+use crate::output;
 pub(super) use config::Exec;
 use config::{OnTimeout, Spec};
 use report::Report;
@@ -142,16 +143,15 @@ impl Watchdog {
         let specs = match specs {
             Ok(specs) => specs,
             Err(error) => {
-                eprintln!("colo: {error:#}");
+                output::say(format_args!("colo: {error:#}"));
                 return Ok(ExitCode::from(USAGE));
             }
         };
-        let (report, written) = Report::new(self.json)?;
+        let report = Report::new(self.json);
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let outcome = runtime.block_on(watch_all(specs, report));
         // An attempt to connect may be left on the blocking pool; it ends by itself.
         runtime.shutdown_background();
-        written.wait();
         outcome.map(|()| ExitCode::SUCCESS)
     }
 }

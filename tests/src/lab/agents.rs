@@ -52,6 +52,8 @@ pub struct Options {
     pub primary: Vec<String>,
     /// For the secondary's.
     pub secondary: Vec<String>,
+    /// Nobody reads what they say.
+    pub unread: bool,
 }
 
 /// How long the primary waits for a late secondary, in milliseconds: on two busy cores a replica may be off its processor
@@ -270,6 +272,9 @@ fn spawn(stage: &Stage, options: &Options, role: Role) -> Result<Tethered> {
         Role::Primary => &options.primary,
         Role::Secondary => &options.secondary,
     });
+    if options.unread {
+        return Tethered::unread(&stage.programs, &host.netns, &stage.programs.colo, &arguments);
+    }
     let log = stage.path(&format!("agent-{}.log", role.name()));
     Tethered::start(&stage.programs, &host.netns, &stage.programs.colo, &arguments, &log, false)
 }

@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
-use crate::netns::Netns;
+use crate::{netns::Netns, unread::Unread};
 
 /// How long a child may take to end by itself before it is killed.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -43,6 +43,8 @@ pub struct Tethered {
     name: String,
     child: Child,
     log: PathBuf,
+    /// Where nobody reads what it says.
+    unread: Option<Unread>,
 }
 
 impl Tethered {
@@ -61,19 +63,28 @@ impl Tethered {
             .append(true)
             .open(log)
             .with_context(|| format!("the log {} cannot be written", log.display()))?;
-        let child = Command::new(&programs.lab)
-            // With the host's mounts: what an agent pins in the bpffs outlives it.
-            .args(["tether", "nsenter", &format!("--net={}", namespace.path().display()), "--"])
-            .arg(program)
-            .args(arguments)
-            .stdin(if talk { Stdio::piped() } else { Stdio::null() })
-            .stdout(output.try_clone()?)
-            .stderr(output)
-            .process_group(0)
-            .spawn()
-            .with_context(|| format!("{} cannot be started", programs.lab.display()))?;
-        let name = program.file_name().unwrap_or(program.as_os_str()).to_string_lossy().into_owned();
-        Ok(Self { name, child, log: log.to_owned() })
+        let stdin = if talk { Stdio::piped() } else { Stdio::null() };
+        let streams = [stdin, output.try_clone()?.into(), output.into()];
+        let (name, child) = spawn(programs, namespace, program, arguments, streams)?;
+        Ok(Self { name, child, log: log.to_owned(), unread: None })
+    }
+
+    /// The same, and nobody reads what it says: both of its streams are full from the start.
+    pub fn unread(
+        programs: &Programs,
+        namespace: &Netns,
+        program: &Path,
+        arguments: &[String],
+    ) -> Result<Self> {
+        let unread = Unread::new()?;
+        let streams = [Stdio::null(), unread.stdio()?, unread.stdio()?];
+        let (name, child) = spawn(programs, namespace, program, arguments, streams)?;
+        Ok(Self { name, child, log: PathBuf::new(), unread: Some(unread) })
+    }
+
+    /// What was [`unread`](Tethered::unread), to be read or closed.
+    pub fn take_unread(&mut self) -> Option<Unread> {
+        self.unread.take()
     }
 
     /// Its process id.
@@ -131,6 +142,29 @@ impl Drop for Tethered {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Standard input, output and error are `streams`; with it comes its name.
+fn spawn(
+    programs: &Programs,
+    namespace: &Netns,
+    program: &Path,
+    arguments: &[String],
+    [stdin, stdout, stderr]: [Stdio; 3],
+) -> Result<(String, Child)> {
+    let child = Command::new(&programs.lab)
+        // With the host's mounts: what an agent pins in the bpffs outlives it.
+        .args(["tether", "nsenter", &format!("--net={}", namespace.path().display()), "--"])
+        .arg(program)
+        .args(arguments)
+        .stdin(stdin)
+        .stdout(stdout)
+        .stderr(stderr)
+        .process_group(0)
+        .spawn()
+        .with_context(|| format!("{} cannot be started", programs.lab.display()))?;
+    let name = program.file_name().unwrap_or(program.as_os_str()).to_string_lossy().into_owned();
+    Ok((name, child))
 }
 
 /// `colo-lab tether PROGRAM ARGUMENTS…`: becomes the program, which the kernel will end when the thread

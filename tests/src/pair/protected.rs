@@ -68,6 +68,8 @@ pub struct Options {
     pub primary: Vec<String>,
     /// For a secondary's.
     pub secondary: Vec<String>,
+    /// Nobody reads what the agents say.
+    pub unread: bool,
 }
 
 /// An etcd of the pair's own.
@@ -102,6 +104,7 @@ impl Default for Options {
             both: Vec::new(),
             primary: ["--wait-min", "2000", "--wait-max", "4000"].map(str::to_owned).to_vec(),
             secondary: Vec::new(),
+            unread: false,
         }
     }
 }
@@ -482,9 +485,13 @@ impl Agent {
         if role == Role::Secondary {
             arguments.extend_from_slice(&options.secondary);
         }
-        let log = control.with_extension("log");
-        let netns = &host(pair, side).netns;
-        let process = Tethered::start(&pair.programs, netns, &pair.programs.colo, &arguments, &log, false)?;
+        let (netns, colo) = (&host(pair, side).netns, &pair.programs.colo);
+        let process = if options.unread {
+            Tethered::unread(&pair.programs, netns, colo, &arguments)?
+        } else {
+            let log = control.with_extension("log");
+            Tethered::start(&pair.programs, netns, colo, &arguments, &log, false)?
+        };
         Ok(Self { process, control, role })
     }
 }

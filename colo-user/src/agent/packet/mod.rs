@@ -20,6 +20,8 @@ use crate::link::connect::{Connected, Slot};
 use crate::link::frame::{ByeReason, Message};
 use crate::link::stream::{Fill, Link};
 use crate::mono::Mono;
+use crate::output;
+use crate::process;
 use crate::qmp::Monitor;
 use crate::vm::Told;
 use monitor::Eye;
@@ -282,6 +284,8 @@ fn all_counters(
 ) -> BTreeMap<String, u64> {
     let mut counters: BTreeMap<String, u64> = core.collect();
     counters.insert("peers_refused".into(), peers_refused);
+    counters.insert(output::MISSING.into(), output::log_missing());
+    counters.insert(process::UNLOGGED.into(), process::unlogged());
     for counter in datapath.counters().iter() {
         let name = counter.name;
         let name = if counters.contains_key(name) { format!("datapath_{name}") } else { name.to_owned() };

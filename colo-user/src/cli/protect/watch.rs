@@ -14,6 +14,7 @@ use crate::failover::Why;
 use crate::failover::verbs::Verb;
 use crate::link::endpoint::Endpoint;
 use crate::mono::Mono;
+use crate::output;
 use crate::process::{Ended, Group};
 use crate::protect::again::{Again, Next, Way};
 use crate::protect::{Failed, Plan, look, protect};
@@ -97,9 +98,9 @@ impl Watch {
     fn say(&self, next: &Next) {
         let Next::Wait(why) = next else { return };
         if self.json {
-            println!("{}", json!({ "protected": false, "waits": why }));
+            output::line(format_args!("{}", json!({ "protected": false, "waits": why })));
         }
-        eprintln!("colo: waits: {why}");
+        output::say(format_args!("colo: waits: {why}"));
     }
 
     async fn attempt(&self, way: Way, primary: Option<&Snapshot>, stop: &AtomicBool) -> Result<(), Failed> {
@@ -120,9 +121,9 @@ impl Watch {
             let disks: Vec<String> = plan.disks.iter().map(ToString::to_string).collect();
             let mut line = object(&protected, &disks);
             line["primary"] = json!(monitors[0].to_string());
-            println!("{line}");
+            output::line(format_args!("{line}"));
         } else {
-            println!("{}: {}", monitors[0], sentence(&protected, plan.disks.len()));
+            output::line(format_args!("{}: {}", monitors[0], sentence(&protected, plan.disks.len())));
         }
         Ok(())
     }
