@@ -18,4 +18,5 @@ pub mod samples;
 pub mod sim;
 pub mod stranger;
 pub mod tap;
+pub mod traced;
 pub mod unread;

@@ -1,16 +1,24 @@
 //! Two agents with a heartbeat link besides their own: what each loss is called, and what it costs.
 
 use std::{
+    fs,
+    io::Write as _,
+    os::unix::net::UnixStream,
     sync::atomic::AtomicBool,
+    thread,
     time::{Duration, Instant},
 };
 
 use colo_tests::lab::{
     agents::{Agents, Options, Role, Status},
     child::Programs,
+    load::{self, Load, Work},
     stage::Stage,
-    topology::{CAPTURE, Wires},
+    topology::{CAPTURE, SERVER_V4, SERVER_V6, Wires},
+    witness,
 };
+use colo_user::output::{LINES, MISSING};
+use colo_user::process::UNLOGGED;
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -29,6 +37,11 @@ struct Lab {
 impl Lab {
     /// Agents with a second wire between their hosts, which beat each 20 ms and may miss `multiplier` of them.
     fn new(multiplier: &str, peer_timeout: &str) -> Self {
+        Self::with(multiplier, peer_timeout, Options::default())
+    }
+
+    /// The same with more options.
+    fn with(multiplier: &str, peer_timeout: &str, more: Options) -> Self {
         let programs = Programs::beside(env!("CARGO_BIN_EXE_colo-lab").as_ref());
         let stage = Stage::new(&programs, Wires::Veth).unwrap();
         let (primary, secondary) = (&stage.topology.primary.netns, &stage.topology.secondary.netns);
@@ -48,6 +61,8 @@ impl Lab {
         ]);
         options.primary.extend(words(&["--heartbeat", "udp:10.98.0.2:9701@10.98.0.1:9701"]));
         options.secondary.extend(words(&["--heartbeat", "udp:10.98.0.1:9701"]));
+        options.primary.extend(more.primary);
+        options.unread = more.unread;
         let agents = Agents::start(&stage, options).unwrap();
         let mut lab = Self { agents, stage };
         lab.agents.wait_protected(&NEVER).unwrap();
@@ -148,4 +163,90 @@ fn both_know_an_uplink_without_carrier() {
     }
     lab.stage.topology.client.run(&format!("ip link set {CAPTURE} up")).unwrap();
     lab.until("the carrier again", |status| heartbeat(status)["uplink_carrier"] == true);
+}
+
+/// Requests that are answered right while all else happens.
+fn others(lab: &Lab, time: Duration) {
+    let loads = [
+        Load::once("download", SERVER_V6, Work::Download { length: 1 << 20, close: false }),
+        Load::once("lines", SERVER_V4, Work::Lines { length: 64 }),
+        Load::once("datagrams", SERVER_V4, Work::Echo { length: 64 }),
+    ]
+    .map(|load| Load { at_most: u64::MAX, pause: Duration::from_millis(5), ..load });
+    for outcome in load::run(&lab.stage.topology.client, &loads, Instant::now() + time, &NEVER) {
+        assert!(outcome.done > 0 && outcome.failed == 0, "{outcome:?}");
+    }
+}
+
+#[test]
+fn agents_whose_log_nobody_reads_beat_compare_ask_and_lose_a_peer_all_the_same() {
+    const LENGTH: u64 = 300_000;
+    const SEED: u64 = 1 << 60;
+    let directory = tempfile::tempdir().unwrap();
+    let asked = directory.path().join("asked");
+    // It says more than any pipe holds, on both streams, ahead of what it is there for.
+    let flood = "yes out | head -n 100000; yes err | head -n 100000 >&2";
+    let hook = format!("exec:{flood}; echo $COLO_KIND >> {}", asked.display());
+    let primary = vec!["--checkpoint".to_owned(), hook];
+    let mut lab = Lab::with("50", "2000", Options { unread: true, primary, ..Options::default() });
+
+    // A divergence: what differs stays, the checkpoint is asked for, and all else goes on.
+    lab.stage.secondary.differ(&load::path(SEED, LENGTH), LENGTH / 2).unwrap();
+    let witnessed = thread::scope(|scope| {
+        let rest = scope.spawn(|| others(&lab, Duration::from_secs(5)));
+        let witnessed = witness::download(&lab.stage, SEED, LENGTH, Duration::from_secs(3), &NEVER).unwrap();
+        rest.join().unwrap();
+        witnessed
+    });
+    assert!(witnessed.error.is_some(), "the client got what only one replica said");
+    let status = lab.until("the hook's end", |status| {
+        fs::read_to_string(&asked).is_ok_and(|kinds| kinds.contains("payload"))
+            && status.count(UNLOGGED).is_ok_and(|lines| lines > 0)
+    });
+    assert!(status.is_protected(), "{}", status.json());
+
+    // More lines than there is room for, of which each thread of an agent has some.
+    for role in [Role::Primary, Role::Secondary] {
+        let control = lab.stage.path(&format!("{}.sock", role.name()));
+        let end = Instant::now() + 3 * PATIENCE;
+        while lab.agents.status(role).unwrap().count(MISSING).unwrap() == 0 {
+            assert!(Instant::now() < end, "nothing is dropped");
+            // Whoever asks and leaves is a line.
+            for _ in 0..LINES / 8 {
+                let mut stream = UnixStream::connect(&control).unwrap();
+                stream.write_all(b"{\"command\":\"status\"}\n").unwrap();
+            }
+        }
+        assert!(lab.agents.process(role).is_unread().unwrap());
+    }
+    others(&lab, Duration::from_secs(1));
+
+    // The peer falls silent, and comes back.
+    lab.agents.process(Role::Secondary).signal(Signal::STOP).unwrap();
+    lab.until("the loss", |status| is(status, "peer", "lost") && !status.is_protected());
+    lab.agents.process(Role::Secondary).signal(Signal::CONT).unwrap();
+    lab.agents.wait_protected(&NEVER).unwrap();
+    lab.until("the peer's beats", |status| is(status, "peer", "alive"));
+
+    // The log is closed for good: nobody minds, and each ends as it is told.
+    for role in [Role::Primary, Role::Secondary] {
+        lab.agents.process(role).take_unread().unwrap().close();
+    }
+    others(&lab, Duration::from_secs(1));
+    assert!(lab.agents.status(Role::Primary).unwrap().is_protected());
+    for role in [Role::Primary, Role::Secondary] {
+        let process = lab.agents.process(role);
+        assert!(process.stop(), "it had to be killed");
+        assert!(process.ended().unwrap().success());
+    }
+}
+
+#[test]
+fn agents_end_in_order_though_nobody_reads_their_last_words() {
+    let mut lab = Lab::with("50", "2000", Options { unread: true, ..Options::default() });
+    for role in [Role::Secondary, Role::Primary] {
+        let process = lab.agents.process(role);
+        assert!(process.stop(), "it had to be killed");
+        assert!(process.ended().unwrap().success() && process.is_unread().unwrap());
+    }
 }

@@ -7,10 +7,11 @@ use colo_tests::{
     lab::{agents::Status, child::Programs, topology::SERVER_V4},
     pair::{
         line::Line,
-        protected::{Options, Protected},
+        protected::{Beats, Options, Protected},
         watch::{Side, Watch},
     },
 };
+use colo_user::process::UNLOGGED;
 use serde_json::Value;
 
 /// How long the secondary is given to do what it must not: longer than two runs of the fence are apart.
@@ -89,6 +90,27 @@ fn a_fence_that_fails_keeps_the_secondary_silent_until_it_works() {
         fs::read_to_string(&asked).unwrap().lines().all(|line| line == shots[0]),
         "the judge was asked for another"
     );
+}
+
+#[test]
+fn a_takeover_waits_for_nobody_who_reads_what_is_said_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let shot = directory.path().join("shot");
+    // Judge and fence say more than any pipe holds, on both streams, ahead of what they are there for.
+    let flood = "yes out | head -n 100000; yes err | head -n 100000 >&2";
+    let options = Options {
+        judge: Some(format!("exec:{flood}")),
+        both: vec!["--fence".to_owned(), format!("{flood}; echo $COLO_ROLE >> {}", shot.display())],
+        heartbeat: Some(Beats { interval: 50, multiplier: 10 }),
+        unread: true,
+        ..Options::default()
+    };
+    let mut lost = Lost::new(options);
+    lost.pair.wait_standing(Side::Second, "alone", &NEVER).unwrap();
+    assert_eq!(fs::read_to_string(&shot).unwrap(), "secondary\n");
+    assert!(lost.pair.status(Side::Second).unwrap().count(UNLOGGED).unwrap() > 0);
+    assert!(lost.pair.agent(Side::Second).is_unread().unwrap(), "somebody reads");
+    lost.goes_on();
 }
 
 #[test]

@@ -87,6 +87,11 @@ impl Tethered {
         self.unread.take()
     }
 
+    /// Whether it was [`unread`](Tethered::unread) and still is.
+    pub fn is_unread(&self) -> Result<bool> {
+        self.unread.as_ref().map_or(Ok(false), Unread::is_full)
+    }
+
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
