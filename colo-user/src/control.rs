@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
+use socket2::{Domain, SockAddr, Socket, Type};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -241,8 +242,7 @@ pub fn ask_status(path: &Path) -> Result<Value> {
 /// # Errors
 /// Nobody is there, or what came is an error or no answer.
 pub fn ask(path: &Path, request: &Value, limit: Duration) -> Result<Value> {
-    let stream = std::os::unix::net::UnixStream::connect(path)
-        .with_context(|| format!("no agent answers on {}", path.display()))?;
+    let stream = connect(path).with_context(|| format!("no agent answers on {}", path.display()))?;
     stream.set_read_timeout(Some(limit + ANSWER_LIMIT))?;
     (&stream).write_all(format!("{request}\n").as_bytes())?;
     stream.shutdown(std::net::Shutdown::Write)?;
@@ -258,6 +258,14 @@ pub fn ask(path: &Path, request: &Value, limit: Duration) -> Result<Value> {
         bail!("{error}");
     }
     Ok(answer)
+}
+
+/// Connects, waiting at most [`ANSWER_LIMIT`]: where many have asked one that is frozen there is no room for more.
+fn connect(path: &Path) -> io::Result<std::os::unix::net::UnixStream> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_write_timeout(Some(ANSWER_LIMIT))?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    Ok(socket.into())
 }
 
 #[cfg(test)]

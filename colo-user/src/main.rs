@@ -4,7 +4,7 @@ use std::{io, io::IsTerminal as _, panic, process::ExitCode};
 
 use clap::Parser as _;
 use colo_user::cli::{Cli, Misuse, USAGE, said};
-use colo_user::output;
+use colo_user::{output, process};
 use tracing_subscriber::EnvFilter;
 
 /// Exit status after a panic, as Rust has it.
@@ -13,6 +13,7 @@ const PANICKED: u8 = 101;
 fn main() -> ExitCode {
     output::start();
     let code = panic::catch_unwind(run).unwrap_or_else(|_| ExitCode::from(PANICKED));
+    process::end_all();
     output::finish();
     code
 }

@@ -1,5 +1,5 @@
 //! A shell command in a process group of its own. Dropping it kills the whole group while the command has not been
-//! reaped, so that neither a time limit nor the agent's end leaves one behind.
+//! reaped, and so does [`end_all`] for those that nobody drops any more: neither a time limit nor the agent's end leaves one behind.
 //!
 //! What it says, on either stream, is read for as long as anybody can say something, so that nobody waits in a write: neither for
 //! a reader of the agent's own log, nor for the agent. The first [`OUTPUT`] bytes of each command go on to the agent's log
@@ -8,11 +8,13 @@
 use crate::output;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process_group};
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::future::pending;
 use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe::Receiver;
@@ -28,6 +30,26 @@ const READ: usize = 16 << 10;
 const LAST_READS: usize = 64;
 
 static NOT_LOGGED: AtomicU64 = AtomicU64::new(0);
+/// The groups of commands that were not reaped.
+static RUNNING: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+
+fn running() -> MutexGuard<'static, BTreeSet<i32>> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// To be called when the process ends: kills every command that runs, with its group.
+pub fn end_all() {
+    for group in std::mem::take(&mut *running()) {
+        kill(group);
+    }
+}
+
+fn kill(group: i32) {
+    if let Some(group) = Pid::from_raw(group) {
+        // It may end at this very moment.
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+}
 
 /// Lines of commands beyond what is logged.
 #[must_use]
@@ -39,6 +61,8 @@ pub fn unlogged() -> u64 {
 #[derive(Debug)]
 pub struct Group {
     child: Child,
+    /// Until the child is reaped.
+    group: Option<i32>,
     said: Said,
 }
 
@@ -74,12 +98,14 @@ impl Group {
             .stderr(writer)
             .process_group(0)
             .spawn()?;
-        Ok(Self { child, said })
+        let group = child.id().and_then(|id| i32::try_from(id).ok());
+        running().extend(group);
+        Ok(Self { child, group, said })
     }
 
     /// Waits for the end, at most `limit`.
     pub async fn wait(mut self, limit: Duration) -> Ended {
-        let Self { child, said } = &mut self;
+        let Self { child, said, .. } = &mut self;
         let end = async {
             tokio::select! {
                 ended = child.wait() => ended,
@@ -91,6 +117,7 @@ impl Group {
             Ok(Err(error)) => Ended::Lost(error),
             Err(_) => return Ended::TimedOut,
         };
+        self.reaped();
         self.said.last_words();
         if self.said.pipe.is_some() {
             // What it has left behind talks on.
@@ -101,12 +128,20 @@ impl Group {
     }
 }
 
+impl Group {
+    /// From now on its number may be another's.
+    fn reaped(&mut self) -> Option<i32> {
+        let group = self.group.take()?;
+        running().remove(&group);
+        Some(group)
+    }
+}
+
 impl Drop for Group {
     fn drop(&mut self) {
-        let group = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        if let Some(group) = group {
-            // It may end at this very moment; the runtime reaps it either way.
-            let _ = kill_process_group(group, Signal::KILL);
+        // The runtime reaps it.
+        if let Some(group) = self.reaped() {
+            kill(group);
         }
     }
 }

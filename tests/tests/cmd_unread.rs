@@ -106,7 +106,8 @@ fn compare_goes_on_when_its_log_is_closed() {
     log.close();
     flood(&mut compare);
     let summary = compare.stop().unwrap();
-    assert!(summary[MISSING] >= TEXTS as u64, "{summary:?}");
+    // All but what waits still.
+    assert!(summary[MISSING] >= (TEXTS - LINES) as u64, "{summary:?}");
 }
 
 #[test]

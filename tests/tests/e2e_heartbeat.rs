@@ -186,7 +186,8 @@ fn agents_whose_log_nobody_reads_beat_compare_ask_and_lose_a_peer_all_the_same()
     let asked = directory.path().join("asked");
     // It says more than any pipe holds, on both streams, ahead of what it is there for.
     let flood = "yes out | head -n 100000; yes err | head -n 100000 >&2";
-    let hook = format!("exec:{flood}; echo $COLO_KIND >> {}", asked.display());
+    // It then runs on, until the agent ends.
+    let hook = format!("exec:{flood}; echo $$ $COLO_KIND >> {}; exec sleep 1000", asked.display());
     let primary = vec!["--checkpoint".to_owned(), hook];
     let mut lab = Lab::with("50", "2000", Options { unread: true, primary, ..Options::default() });
 
@@ -228,17 +229,31 @@ fn agents_whose_log_nobody_reads_beat_compare_ask_and_lose_a_peer_all_the_same()
     lab.agents.wait_protected(&NEVER).unwrap();
     lab.until("the peer's beats", |status| is(status, "peer", "alive"));
 
-    // The log is closed for good: nobody minds, and each ends as it is told.
+    // The log is closed for good: nobody minds, and each ends as it is told, with the command that it runs.
     for role in [Role::Primary, Role::Secondary] {
         lab.agents.process(role).take_unread().unwrap().close();
     }
     others(&lab, Duration::from_secs(1));
     assert!(lab.agents.status(Role::Primary).unwrap().is_protected());
+    let newest = || {
+        let runs = fs::read_to_string(&asked).unwrap();
+        runs.lines().last().and_then(|run| run.split(' ').next()).unwrap().to_owned()
+    };
+    lab.until("a hook that runs", |_| sleeps(&newest()));
+    let hook = newest();
     for role in [Role::Primary, Role::Secondary] {
         let process = lab.agents.process(role);
         assert!(process.stop(), "it had to be killed");
         assert!(process.ended().unwrap().success());
     }
+    // It was killed before its agent's end.
+    assert!(!sleeps(&hook), "it is left behind");
+}
+
+/// Whether a process is one that sleeps by the command, and has not ended.
+fn sleeps(pid: &str) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| stat.contains("(sleep) ") && !stat.contains(") Z "))
 }
 
 #[test]

@@ -39,6 +39,24 @@ fn a_status_has_the_promised_fields() {
 }
 
 #[test]
+fn one_that_is_frozen_and_was_asked_too_often_does_not_keep_who_asks() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tap0.sock");
+    let frozen = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    frozen.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+    frozen.listen(1).unwrap();
+    let ask = || {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        socket.connect(&SockAddr::unix(&path).unwrap()).map(|()| socket)
+    };
+    let waiting: Vec<_> = std::iter::from_fn(|| ask().ok()).collect();
+    assert!(!waiting.is_empty());
+    let error = format!("{:#}", ask_status(&path).unwrap_err());
+    assert!(error.contains("no agent answers on"), "{error}");
+}
+
+#[test]
 fn a_second_agent_is_refused_by_process_and_a_killed_one_is_not_in_the_way() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("run").join("tap0.sock");
