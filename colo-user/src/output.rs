@@ -116,14 +116,14 @@ pub fn print(text: &str) {
     }
 }
 
-/// Waits as [`finish`] does, so that what is said next finds room: for the reason of an end. Never where anybody waits for more.
+/// To be called when all else has ended, and before [`finish`]: waits likewise, so that the reason of the end finds room.
 pub fn make_room() {
-    log().drain(Instant::now() + LAST);
+    log().drain(end());
 }
 
-/// To be called last: waits until all is written, or nobody reads for [`PATIENCE`], at most [`LAST`].
+/// To be called last: waits until all is written, or nobody reads for [`PATIENCE`], at most [`LAST`] from the first of these calls on.
 pub fn finish() {
-    let end = Instant::now() + LAST;
+    let end = end();
     if let Some(out) = OUT.get() {
         out.drain(end);
         let missing = out.missing();
@@ -134,6 +134,11 @@ pub fn finish() {
     log().drain(end);
 }
 
+fn end() -> Instant {
+    static END: OnceLock<Instant> = OnceLock::new();
+    *END.get_or_init(|| Instant::now() + LAST)
+}
+
 /// A stream with its queue and the thread that writes.
 #[derive(Debug)]
 struct Lane {
@@ -141,6 +146,8 @@ struct Lane {
     dropped: ErrorCounter,
     /// Pieces that were said.
     given: AtomicU64,
+    /// How far the thread was when it was waited for in vain.
+    stuck: AtomicU64,
     written: Arc<Written>,
 }
 
@@ -173,7 +180,7 @@ impl Lane {
         std::mem::forget(guard);
         let dropped = queue.error_counter();
         let _ = written.dropped.set(dropped.clone());
-        Self { queue, dropped, given: AtomicU64::new(0), written }
+        Self { queue, dropped, given: AtomicU64::new(0), stuck: AtomicU64::new(u64::MAX), written }
     }
 
     /// Never waits.
@@ -194,13 +201,15 @@ impl Lane {
         let given = self.given.load(Ordering::Acquire);
         let mut handled = self.written.handled.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut last, mut since) = (*handled, Instant::now());
+        let mut patience = if self.stuck.load(Ordering::Relaxed) == last { Duration::ZERO } else { PATIENCE };
         while *handled + (self.dropped.dropped_lines() as u64) < given {
             let now = Instant::now();
             if *handled != last {
-                (last, since) = (*handled, now);
+                (last, since, patience) = (*handled, now, PATIENCE);
             }
-            let until = end.min(since + PATIENCE);
+            let until = end.min(since + patience);
             if now >= until {
+                self.stuck.store(last, Ordering::Relaxed);
                 return false;
             }
             let waited = self.written.changed.wait_timeout(handled, until - now);
