@@ -257,7 +257,7 @@ fn an_agent_whose_directory_is_gone_is_failed_and_not_gone() {
     });
     harmed("nobody may use it, and the socket is gone", |node| {
         fs::remove_file(node.path("run/agent.sock")).unwrap();
-        fs::set_permissions(node.path("run"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(node.path("run"), fs::Permissions::from_mode(0o000)).unwrap();
     });
 }
 
