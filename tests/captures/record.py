@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Records the captures in this directory: real exchanges between two network stacks, seen on the server's interface.
 
-Needs root, tcpdump and curl. The server is the "guest" (02:00:00:00:00:01). Run it in this directory to record anew;
-sequence numbers, ports and identifications will differ, the tests do not depend on them.
+Needs root, and tcpdump, curl and Python from `cargo xtask setup`. The server is the "guest" (02:00:00:00:00:01). Run it in
+this directory to record anew; sequence numbers, ports and identifications will differ, the tests do not depend on them.
 """
 
 import os

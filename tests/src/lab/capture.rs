@@ -18,7 +18,7 @@ use rustix::process::Signal;
 use super::{child::Tethered, stage::Stage, topology::CAPTURE};
 
 /// How long tcpdump may take to begin, and to write what it has.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A capture under way.
 #[derive(Debug)]

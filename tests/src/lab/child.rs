@@ -19,7 +19,7 @@ use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal
 use crate::{netns::Netns, unread::Unread};
 
 /// How long a child may take to end by itself before it is killed.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The programs the lab starts.
 #[derive(Debug, Clone)]

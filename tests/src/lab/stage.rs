@@ -21,7 +21,7 @@ use super::{
 /// What the names of the labs' directories begin with; the process follows.
 const DIRECTORY: &str = "colo-lab-";
 /// How long a replica may take to say that it serves, or that it has taken a command.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A replica running in a guest.
 #[derive(Debug)]

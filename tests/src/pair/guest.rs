@@ -30,7 +30,7 @@ pub const NETWORK: &str = "/network";
 /// Where commands come from.
 const COMMANDS: &str = "/dev/ttyS1";
 /// How long the network card may take to appear.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Sysctls of the guest: what a host would say by timers of its own is off, and no client is answered by a SYN cookie.
 const SETTINGS: &[(&str, &str)] = &[

@@ -8,7 +8,7 @@ use colo_user::wire::{
 use super::*;
 use crate::{lab::topology::UPLINK, raw::RawSocket};
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 fn tcp(port: u16) -> Tcp {
     let guest: SocketAddr = ([192, 0, 2, 2], 80).into();
