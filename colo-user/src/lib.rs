@@ -1,4 +1,6 @@
 //! The colo agent as a library.
+// What is said goes through [`output`], which waits for no reader.
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod agent;
 pub mod announce;

@@ -1,4 +1,5 @@
 //! The `colo` binary. Logs go to standard error (`RUST_LOG`, default `info`); standard output is for results.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 use std::{io, io::IsTerminal as _, panic, process::ExitCode};
 

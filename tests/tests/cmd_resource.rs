@@ -165,7 +165,11 @@ impl Drop for Stranger {
         let status = self.0.try_wait().unwrap();
         self.0.kill().unwrap();
         self.0.wait().unwrap();
-        assert!(status.is_none() || thread::panicking(), "a stranger was killed: {:?}", status.unwrap().signal());
+        assert!(
+            status.is_none() || thread::panicking(),
+            "a stranger was killed: {:?}",
+            status.unwrap().signal()
+        );
     }
 }
 
@@ -318,7 +322,8 @@ fn the_commands_of_one_that_is_killed_go_with_it() {
         .spawn()
         .unwrap();
     let reaped = thread::spawn(move || stand_in.wait_with_output().unwrap().status.signal());
-    let command = || fs::read_to_string(node.path("command")).ok()?.trim().parse().ok().and_then(Pid::from_raw);
+    let command =
+        || fs::read_to_string(node.path("command")).ok()?.trim().parse().ok().and_then(Pid::from_raw);
     until("the command", || command().is_some());
     let command = command().unwrap();
     node.says("stop", SUCCESS);
@@ -341,7 +346,9 @@ fn pinned_programs_are_taken_off_with_the_program_and_without() {
         }
         node.says("stop", SUCCESS);
         assert!(!node.has_programs(), "with the program: {with}");
-        assert!(node.ends.host.enter(|| colo_user::datapath::detach_pinned(GUEST, UPLINK)).is_ok_and(|was| !was));
+        assert!(
+            node.ends.host.enter(|| colo_user::datapath::detach_pinned(GUEST, UPLINK)).is_ok_and(|was| !was)
+        );
     }
 }
 

@@ -160,7 +160,8 @@ fn every_command_ends_with_its_exit_status_when_nobody_reads_why() {
     let in_use = directory.path().join("in-use");
     fs::write(&in_use, "").unwrap();
     let wrong = format!("unix:{}/no/such/directory,server=on", directory.path().display());
-    let agent = |role| [role, "--guest", "no-such-guest", "--uplink", "no-such-up", "--peer", "unix:/nowhere"];
+    let agent =
+        |role| [role, "--guest", "no-such-guest", "--uplink", "no-such-up", "--peer", "unix:/nowhere"];
     let control = ["--control", &nowhere];
     let cases: [(&[&str], i32); 13] = [
         (&[], 2),
@@ -221,7 +222,8 @@ fn the_watchdog_beats_says_its_script_and_runs_its_command_when_nobody_reads_wha
     let (file, ran) = (dir.join("script"), dir.join("ran"));
     fs::write(&file, SCRIPT).unwrap();
     // The command says more than any pipe holds, ahead of what it is there for.
-    let command = format!("exec:yes out | head -n 200000; yes err | head -n 200000 >&2; echo ran >> {}", ran.display());
+    let command =
+        format!("exec:yes out | head -n 200000; yes err | head -n 200000 >&2; echo ran >> {}", ran.display());
     let streams = Unread::new().unwrap();
     let mut child = Command::new(colo())
         .args(["watchdog", "--json", "--server", "--awd-node", &awd.endpoint()])
