@@ -6,13 +6,14 @@
 
 mod counter;
 pub mod liveness;
+pub mod tags;
 pub mod translation;
 
 pub use counter::Counter;
 pub use translation::{MAP_TRANSLATING, MAP_TRANSLATIONS};
 
 /// Version of everything in this crate. Part of the path under which maps are pinned.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Name of the program on the guest's interface: it sees what the guest says.
 pub const GUEST_PROGRAM: &str = "colo_guest";

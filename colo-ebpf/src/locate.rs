@@ -1,14 +1,15 @@
 //! Finding a TCP header in a frame, or the quote of one in an ICMP error: as the agent's translator does it, in the
 //! frame's first bytes.
 
-use colo_ebpf::translation::{FAMILY_V4, FAMILY_V6, FlowKey, NO_VLAN, WINDOW};
+use colo_ebpf::{
+    tags::{MAX_802_3, MAX_TAGS, MIN_PAYLOAD, NO_TAG, SNAP, SNAP_LEN, SNAP_TAG, TAG_LEN, TUNNEL, tag},
+    translation::{FAMILY_V4, FAMILY_V6, FlowKey, WINDOW},
+};
 
 use crate::window::{self, MAX_HEADER, Window, address_at, forget, short_address_at, u8_at, u16_at, u32_at};
 
 const IPV4: u64 = 0x0800;
 const IPV6: u64 = 0x86dd;
-const VLAN: u64 = 0x8100;
-const SERVICE_VLAN: u64 = 0x88a8;
 
 const HOP_BY_HOP: u64 = 0;
 const ICMP: u64 = 1;
@@ -62,23 +63,11 @@ pub fn locate(window: *mut Window, from_guest: bool) -> u64 {
     if len < 14 {
         return located::OTHER;
     }
-    let mut at = 14;
-    let mut ethertype = u16_at(window, 12);
-    let mut vlans = [NO_VLAN; 2];
-    if ethertype == VLAN || ethertype == SERVICE_VLAN {
-        if len < 18 {
-            return located::OTHER;
-        }
-        vlans[0] = u16_at(window, 14) as u16 & 0x0fff;
-        (at, ethertype) = (18, u16_at(window, 16));
-        if ethertype == VLAN || ethertype == SERVICE_VLAN {
-            if len < 22 {
-                return located::OTHER;
-            }
-            vlans[1] = u16_at(window, 18) as u16 & 0x0fff;
-            (at, ethertype) = (22, u16_at(window, 20));
-        }
+    let tagged = tags(window, len);
+    if tagged & TAGS_FAILED != 0 {
+        return located::OTHER;
     }
+    let (ethertype, at) = (tagged & 0xffff, tagged >> 16 & 0xff);
     let family = match ethertype {
         IPV4 => FAMILY_V4,
         IPV6 => FAMILY_V6,
@@ -87,7 +76,6 @@ pub fn locate(window: *mut Window, from_guest: bool) -> u64 {
     // SAFETY: as above.
     unsafe {
         (*window).icmp = 0;
-        (*window).key.vlans = vlans;
         (*window).key.family = family;
         (*window).key.reserved = 0;
     }
@@ -144,6 +132,42 @@ pub fn locate(window: *mut Window, from_guest: bool) -> u64 {
     quote(window, transport.at + ICMP_HEADER, family, !from_guest)
 }
 
+/// The tags lead nowhere.
+const TAGS_FAILED: u64 = 1 << 32;
+
+/// Reads the tags of a frame of `len` bytes, and the SNAP header of an 802.3 frame, into the window's flow. Returns the type
+/// of what follows them (16 bits) and where that starts.
+#[inline(never)]
+fn tags(window: *mut Window, len: u64) -> u64 {
+    let mut vlans = [NO_TAG; MAX_TAGS];
+    let mut slots = vlans.iter_mut();
+    let (mut at, mut ethertype) = (14, u16_at(window, 12));
+    while let Some(word) = tag(ethertype as u16, u16_at(window, at) as u16) {
+        // A tag too many.
+        let Some(slot) = slots.next() else { return TAGS_FAILED };
+        if len < at + TAG_LEN as u64 {
+            return TAGS_FAILED;
+        }
+        *slot = word;
+        (at, ethertype) = (at + TAG_LEN as u64, u16_at(window, at + 2));
+    }
+    if ethertype <= u64::from(MAX_802_3) {
+        let (head, last) = (u32_at(window, at), u16_at(window, at + 4));
+        let [a, b, c, d, e] = SNAP;
+        let is_type = head == u32::from_be_bytes([a, b, c, d])
+            && (last == u64::from(e) << 8 || last == u64::from(e) << 8 | u64::from(TUNNEL));
+        if ethertype < SNAP_LEN as u64 || at + ethertype > len || !is_type {
+            return TAGS_FAILED;
+        }
+        let Some(slot) = slots.next() else { return TAGS_FAILED };
+        *slot = SNAP_TAG | (last & 0xff) as u16;
+        (at, ethertype) = (at + SNAP_LEN as u64, u16_at(window, at + 6));
+    }
+    // SAFETY: as above.
+    unsafe { (*window).key.vlans = vlans };
+    at << 16 | ethertype
+}
+
 /// The IP header at `at`, and what it carries.
 #[inline(always)]
 fn outer(window: *mut Window, at: u64, family: u16) -> Result<Transport, u64> {
@@ -154,7 +178,11 @@ fn outer(window: *mut Window, at: u64, family: u16) -> Result<Transport, u64> {
             return Err(located::OTHER);
         }
         let header = (u8_at(window, at) & 0x0f) * 4;
-        let total = u16_at(window, at + 2);
+        // 0 stands for the rest of the frame: longer than the field can say, or not said yet.
+        let total = match u16_at(window, at + 2) {
+            0 => len - at,
+            total => total,
+        };
         if header < 20 || total < header || at + total > len {
             return Err(located::OTHER);
         }
@@ -171,7 +199,11 @@ fn outer(window: *mut Window, at: u64, family: u16) -> Result<Transport, u64> {
     if len < at + 40 || u8_at(window, at) >> 4 != 6 {
         return Err(located::OTHER);
     }
-    let end = at + 40 + u16_at(window, at + 4);
+    // Likewise; but a frame that is no longer than the shortest has only padding there.
+    let end = match u16_at(window, at + 4) {
+        0 if len > at + MIN_PAYLOAD as u64 => len,
+        length => at + 40 + length,
+    };
     if end > len {
         return Err(located::OTHER);
     }

@@ -2,14 +2,14 @@
 //! LLVM narrows a length after its bound check, and the verifier loses the bound.
 
 use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
+use colo_ebpf::tags;
 
 type BuffLen = unsafe extern "C" fn(*mut xdp_md) -> u64;
 type LoadBytes = unsafe extern "C" fn(*mut xdp_md, u64, *mut u8, u64) -> i64;
 
 const BPF_XDP_GET_BUFF_LEN: usize = 188;
 const BPF_XDP_LOAD_BYTES: usize = 189;
-/// Bytes of an 802.1Q tag.
-const VLAN_TAG: u64 = 4;
+const VLAN_TAG: u64 = tags::TAG_LEN as u64;
 
 /// Length of the whole frame in bytes, fragments included.
 #[inline(always)]
@@ -33,7 +33,7 @@ fn is_tagged(ctx: &XdpContext) -> bool {
     }
     // SAFETY: the two bytes from `start` on were just checked to lie in the frame; u8 has no alignment.
     let ethertype = unsafe { *(start as *const [u8; 2]) };
-    matches!(ethertype, [0x81, 0x00] | [0x88, 0xa8])
+    tags::tag(u16::from_be_bytes(ethertype), 0).is_some()
 }
 
 /// Copies `len` bytes of the frame, from `at` on, to `to`; false if the frame is shorter.

@@ -1,4 +1,7 @@
+extern crate std;
+
 use super::*;
+use std::vec::Vec;
 
 #[test]
 fn a_mode_survives_its_word() {
@@ -42,7 +45,19 @@ fn records_have_room_for_every_frame() {
 #[test]
 fn translation_layouts_have_no_padding() {
     use translation::{FlowEntry, FlowKey, Translating};
-    assert_eq!(size_of::<FlowKey>(), 16 + 16 + 5 * 2 + 2);
+    assert_eq!(size_of::<FlowKey>(), 16 + 16 + 7 * 2 + 2);
     assert_eq!(size_of::<FlowEntry>(), 2 * 8 + 2 * 8 + 16 * 4);
     assert_eq!(size_of::<Translating>(), 16);
+}
+
+#[test]
+fn every_tag_has_a_word_of_its_own() {
+    use tags::{ID, NO_TAG, SNAP_TAG, TAG_TYPES, TUNNEL, tag};
+    let words: Vec<u16> =
+        TAG_TYPES.iter().flat_map(|kind| [0, 1, ID].map(|id| tag(*kind, 0xe000 | id).unwrap())).collect();
+    for (at, word) in words.iter().enumerate() {
+        assert!(!words[..at].contains(word));
+        assert!(![NO_TAG, SNAP_TAG, SNAP_TAG | u16::from(TUNNEL)].contains(word));
+    }
+    assert_eq!(tag(0x0800, 1), None);
 }

@@ -7,6 +7,8 @@
 //! [`FlowEntry::handshake`] by the acknowledgement that the guest waits for, and everything by a SYN of the guest with
 //! another initial number.
 
+use crate::tags::MAX_TAGS;
+
 /// Hash map from [`FlowKey`] to [`FlowEntry`], at most [`MAX_FLOWS`], nobody evicted.
 pub const MAP_TRANSLATIONS: &str = "TRANSLATIONS";
 /// Array of one [`Translating`].
@@ -19,14 +21,12 @@ pub const MAX_FLOWS: u32 = 262_144;
 /// reach beyond cannot be translated.
 pub const WINDOW: usize = 512;
 
-/// In [`FlowKey::vlans`]: no tag.
-pub const NO_VLAN: u16 = 0xffff;
 /// [`FlowKey::family`] of IPv4.
 pub const FAMILY_V4: u16 = 4;
 /// [`FlowKey::family`] of IPv6.
 pub const FAMILY_V6: u16 = 6;
 
-/// Name of a flow. Ports and VLAN ids are numbers, addresses bytes as on the wire.
+/// Name of a flow. Ports and tags are numbers, addresses bytes as on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct FlowKey {
@@ -38,8 +38,8 @@ pub struct FlowKey {
     pub guest_port: u16,
     /// The other side's port.
     pub peer_port: u16,
-    /// VLAN ids, outermost first.
-    pub vlans: [u16; 2],
+    /// Words of the tags, outermost first, see [`crate::tags`].
+    pub vlans: [u16; MAX_TAGS],
     /// [`FAMILY_V4`] or [`FAMILY_V6`].
     pub family: u16,
     /// Zero.

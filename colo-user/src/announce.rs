@@ -139,7 +139,7 @@ impl Addresses {
 }
 
 fn wrap(own: &Own, dst_mac: [u8; 6]) -> Wrap {
-    Wrap { dst_mac, src_mac: own.mac, vlans: own.vlans.ids().collect(), ..Wrap::default() }
+    Wrap { dst_mac, src_mac: own.mac, vlans: own.vlans, ..Wrap::default() }
 }
 
 /// RFC 5227, 3: an ARP request whose sender and target address are the same.

@@ -183,8 +183,7 @@ pub fn rebuild(frame: &[u8]) -> Option<(Tcp, Wrap)> {
     if segment.flags.has(TcpFlags::ACK) {
         made = made.ack(segment.ack.0);
     }
-    let wrap =
-        Wrap { dst_mac: ether.dst, src_mac: ether.src, vlans: ether.vlans.ids().collect(), id: 1, ttl: 64 };
+    let wrap = Wrap { dst_mac: ether.dst, src_mac: ether.src, vlans: ether.vlans, id: 1, ttl: 64 };
     Some((made, wrap))
 }
 
@@ -299,6 +298,11 @@ pub fn disguised(frames: &[Vec<u8>], random: &mut Random) -> Vec<Vec<u8>> {
             for stamp in stamps {
                 frame[at + stamp] = random.below(256) as u8;
             }
+        }
+        // A packet without a length goes to the end of its frame.
+        let field = ether.payload + if ether.ethertype == ethertype::IPV4 { 2 } else { 4 };
+        if frame[field..field + 2] == [0, 0] {
+            continue;
         }
         let padding = if random.one_in(2) { 60_usize.saturating_sub(frame.len()) } else { random.below(9) };
         frame.extend((0..padding).map(|_| random.below(256) as u8));

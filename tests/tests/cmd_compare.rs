@@ -19,7 +19,7 @@ use colo_tests::{
 use colo_user::{
     link::chardev::{Decoder, Framing, MAX_FRAME},
     wire::{
-        TcpFlags,
+        TcpFlags, Vlans,
         build::{Tcp, Wrap, fragments, icmp_frame, ip, udp, udp_frame},
         proto,
     },
@@ -185,8 +185,8 @@ fn headers_that_routers_change_do_not_matter() {
 #[test]
 fn every_other_class_is_compared_too() {
     let wrap = Wrap::default();
-    let tagged = Wrap { vlans: vec![100], ..Wrap::default() };
-    let stacked = Wrap { vlans: vec![7, 100], ..Wrap::default() };
+    let tagged = Wrap { vlans: Vlans::stacked(&[100]), ..Wrap::default() };
+    let stacked = Wrap { vlans: Vlans::stacked(&[7, 100]), ..Wrap::default() };
     let v6 = (address("[2001:db8::1]:80"), address("[2001:db8::9]:40000"));
     let echo = |data: &[u8]| icmp_frame(v6.0.ip(), v6.1.ip(), 129, 0, [0, 1, 0, 1], data, &wrap);
     type Say<'a> = &'a dyn Fn(&[u8]) -> Vec<u8>;
@@ -603,7 +603,8 @@ fn what_a_rule_lets_through_is_not_held() {
     let mut colo = start(&Options { compare_timeout: 600_000, more, ..Options::default() });
     let ssh =
         Tcp::new(address("192.0.2.1:22"), address("192.0.2.9:40000")).ack(1).seq(1).data(b"differs").frame();
-    let tagged = tcp().seq(1).data(b"differs").frame_in(&Wrap { vlans: vec![100], ..Wrap::default() });
+    let tagged =
+        tcp().seq(1).data(b"differs").frame_in(&Wrap { vlans: Vlans::stacked(&[100]), ..Wrap::default() });
     let other = tcp().seq(1).data(b"held").frame();
     [&ssh, &other, &tagged].into_iter().for_each(|frame| colo.p(frame));
     assert_eq!(colo.settle(), [ssh, tagged]);

@@ -1,99 +1,22 @@
 //! `colo diff` on captures of real exchanges: what a network may do to a guest's output changes nothing, a changed byte is
 //! found where it is, and what cannot be read is refused.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::{Command, Output},
-};
+use std::fs;
 
 use colo_tests::{
     captures::{
-        self, Random, disguised, load, load_guest, payload_start, reordered, resegmented, retransmitted,
-        save, tcp,
+        self, Random, disguised, load, load_guest, payload_start, reordered, resegmented, retransmitted, tcp,
     },
-    lab::child::Programs,
+    diff::{Case, assert_identical, assert_unusable, divergence},
 };
 use colo_user::wire::TcpFlags;
 use serde_json::Value;
-use tempfile::TempDir;
 
 /// Seeds of the random changes; each failure names its own.
 const SEEDS: std::ops::Range<u64> = 1..21;
 
-struct Case {
-    dir: TempDir,
-}
-
-impl Case {
-    fn new() -> Self {
-        Self { dir: tempfile::tempdir().expect("temporary directory") }
-    }
-
-    fn file(&self, name: &str, frames: &[Vec<u8>]) -> PathBuf {
-        let path = self.dir.path().join(name);
-        save(&path, frames).expect("written");
-        path
-    }
-
-    fn bytes(&self, name: &str, bytes: &[u8]) -> PathBuf {
-        let path = self.dir.path().join(name);
-        fs::write(&path, bytes).expect("written");
-        path
-    }
-
-    /// Compares frames and checks what holds for every outcome.
-    fn diff(&self, primary: &[Vec<u8>], secondary: &[Vec<u8>], options: &[&str]) -> Value {
-        let (p, s) = (self.file("p.pcap", primary), self.file("s.pcap", secondary));
-        let report = json(&p, &s, options);
-        assert_eq!(report["frames"]["primary"], primary.len());
-        assert_eq!(report["frames"]["secondary"], secondary.len());
-        report
-    }
-}
-
-fn colo(primary: &Path, secondary: &Path, options: &[&str]) -> Output {
-    let colo = Programs::beside(env!("CARGO_BIN_EXE_colo-lab").as_ref()).colo;
-    Command::new(&colo)
-        .arg("diff")
-        .args([primary, secondary])
-        .args(options)
-        .output()
-        .unwrap_or_else(|e| panic!("{}: {e}; build it with `cargo build -p colo-user`", colo.display()))
-}
-
-/// Runs with `--json` and checks what holds for every outcome.
-fn json(primary: &Path, secondary: &Path, options: &[&str]) -> Value {
-    let output = colo(primary, secondary, &[options, &["--json"]].concat());
-    let report: Value = serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stderr)));
-    let keys: Vec<&str> = report.as_object().expect("an object").keys().map(String::as_str).collect();
-    assert_eq!(keys, ["classes", "divergences", "flows", "frames", "held", "released", "verdict"]);
-    let identical = report["verdict"] == "identical";
-    assert!(identical || report["verdict"] == "diverged");
-    assert_eq!(output.status.code(), Some(i32::from(!identical)));
-    assert_eq!(report["divergences"].as_array().expect("a list").is_empty(), identical);
-    let count = |value: &Value| value.as_u64().expect("a count");
-    assert_eq!(count(&report["released"]) + count(&report["held"]), count(&report["frames"]["primary"]));
-    report
-}
-
-#[track_caller]
-fn assert_identical(report: &Value, what: &str) {
-    assert_eq!(report["verdict"], "identical", "{what}: {report:#}");
-    assert_eq!(report["held"], 0, "{what}: {report:#}");
-}
-
-/// The only divergence of a report.
-#[track_caller]
-fn divergence<'a>(report: &'a Value, what: &str) -> &'a Value {
-    assert_eq!(report["verdict"], "diverged", "{what}: {report:#}");
-    let list = report["divergences"].as_array().expect("a list");
-    assert_eq!(list.len(), 1, "{what}: {report:#}");
-    for key in ["flow", "kind", "seq", "offset"] {
-        assert!(list[0].get(key).is_some(), "{what}: no {key} in {report:#}");
-    }
-    &list[0]
+fn case() -> Case {
+    Case::new(env!("CARGO_BIN_EXE_colo-lab"))
 }
 
 /// Where a TCP divergence lies in the stream.
@@ -104,15 +27,16 @@ fn place(divergence: &Value) -> u32 {
 
 #[test]
 fn every_capture_is_identical_to_itself() {
+    let case = case();
     for name in captures::ALL {
-        assert_identical(&json(&captures::path(name), &captures::path(name), &[]), name);
-        assert_identical(&json(&captures::path(name), &captures::path(name), &["--align"]), name);
+        assert_identical(&case.json(&captures::path(name), &captures::path(name), &[]), name);
+        assert_identical(&case.json(&captures::path(name), &captures::path(name), &["--align"]), name);
     }
 }
 
 #[test]
 fn what_a_network_does_changes_nothing() {
-    let case = Case::new();
+    let case = case();
     type Change = fn(&[Vec<u8>], &mut Random) -> Vec<Vec<u8>>;
     let changes: [(&str, Change); 4] = [
         ("resegmented", resegmented),
@@ -139,7 +63,7 @@ fn what_a_network_does_changes_nothing() {
 
 #[test]
 fn one_flipped_byte_is_found_where_it_is() {
-    let case = Case::new();
+    let case = case();
     for name in captures::ALL {
         let original = load_guest(name).expect("readable");
         let places: Vec<(usize, usize)> = original
@@ -183,7 +107,7 @@ fn one_flipped_byte_is_found_where_it_is() {
 
 #[test]
 fn one_segment_cut_is_missing_or_extra() {
-    let case = Case::new();
+    let case = case();
     for name in ["http-v4", "http-v6", "chat-v4", "chat-v6"] {
         let original = load_guest(name).expect("readable");
         for (number, frame) in original.iter().enumerate() {
@@ -215,7 +139,7 @@ fn one_segment_cut_is_missing_or_extra() {
 
 #[test]
 fn one_datagram_cut_is_missing_or_extra() {
-    let case = Case::new();
+    let case = case();
     for name in ["dns-v4", "dns-v6", "ping-v4", "ping-v6"] {
         let original = load_guest(name).expect("readable");
         let number = original.iter().position(|f| payload_start(f).is_some()).expect("has payload");
@@ -228,10 +152,10 @@ fn one_datagram_cut_is_missing_or_extra() {
 
 #[test]
 fn tags_and_file_formats_change_nothing_about_the_outcome() {
-    let case = Case::new();
+    let case = case();
     for name in captures::ALL {
         let mut frames = load_guest(name).expect("readable");
-        let report = json(&case.file("a", &frames), &case.bytes("b", &captures::pcapng(&frames)), &[]);
+        let report = case.json(&case.file("a", &frames), &case.bytes("b", &captures::pcapng(&frames)), &[]);
         assert_identical(&report, name);
         for tag in [&[0x81, 0, 0x20, 100][..], &[0x88, 0xa8, 0, 7]] {
             frames.iter_mut().for_each(|frame| {
@@ -249,7 +173,7 @@ fn tags_and_file_formats_change_nothing_about_the_outcome() {
 
 #[test]
 fn sequence_numbers_of_another_stack_are_aligned_on_request() {
-    let case = Case::new();
+    let case = case();
     for name in ["http-v4", "http-v6", "chat-v4", "chat-v6"] {
         let original = load_guest(name).expect("readable");
         let shift = |frames: &[Vec<u8>]| -> Vec<Vec<u8>> {
@@ -277,22 +201,22 @@ fn sequence_numbers_of_another_stack_are_aligned_on_request() {
 
 #[test]
 fn only_the_guests_frames_count_on_request() {
-    let case = Case::new();
+    let case = case();
     let both = load("http-v4").expect("readable");
     let mut changed = both.clone();
     for frame in changed.iter_mut().filter(|frame| frame[6..12] != captures::GUEST) {
         frame.truncate(40);
     }
     let (p, s) = (case.file("p", &both), case.file("s", &changed));
-    assert_eq!(json(&p, &s, &[])["verdict"], "diverged");
-    let report = json(&p, &s, &["--guest-mac", "02:00:00:00:00:01"]);
+    assert_eq!(case.json(&p, &s, &[])["verdict"], "diverged");
+    let report = case.json(&p, &s, &["--guest-mac", "02:00:00:00:00:01"]);
     assert_identical(&report, "the guest's");
     assert_eq!(report["frames"]["primary"], load_guest("http-v4").expect("readable").len());
 }
 
 #[test]
 fn whatever_it_holds_a_file_is_identical_to_itself() {
-    let case = Case::new();
+    let case = case();
     let mut frames: Vec<Vec<u8>> =
         captures::ALL.iter().flat_map(|name| load(name).expect("readable")).collect();
     let random = &mut Random::new(7);
@@ -316,13 +240,13 @@ fn whatever_it_holds_a_file_is_identical_to_itself() {
 
 #[test]
 fn frames_that_a_capture_cut_short_are_compared_and_mentioned() {
-    let case = Case::new();
+    let case = case();
     let frames = load_guest("http-v4").expect("readable");
     let mut file = captures::pcap(&frames);
     // The first record keeps what it has, but says that there was more.
     file[36..40].copy_from_slice(&9000_u32.to_ne_bytes());
     let path = case.bytes("cut.pcap", &file);
-    let output = colo(&path, &path, &[]);
+    let output = case.colo(&path, &path, &[]);
     assert_eq!(output.status.code(), Some(0));
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(told.contains("1 frames are cut short") && told.contains("-s 0"), "{told}");
@@ -330,13 +254,13 @@ fn frames_that_a_capture_cut_short_are_compared_and_mentioned() {
 
 #[test]
 fn people_get_an_explanation() {
-    let case = Case::new();
+    let case = case();
     let original = load_guest("chat-v4").expect("readable");
     let mut changed = original.clone();
     let number = changed.iter().position(|f| payload_start(f).is_some()).expect("has payload");
     let at = payload_start(&changed[number]).expect("has payload");
     changed[number][at] = b'X';
-    let output = colo(&case.file("p", &original), &case.file("s", &changed), &[]);
+    let output = case.colo(&case.file("p", &original), &case.file("s", &changed), &[]);
     let text = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(1));
     for part in ["diverged", "payload", "other bytes at the same place", "|SSH-2.0-colo", "|XSH-2.0-colo"] {
@@ -344,20 +268,12 @@ fn people_get_an_explanation() {
     }
 }
 
-#[track_caller]
-fn assert_unusable(output: &Output, reason: &str) {
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{told}");
-    assert!(output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stdout));
-    assert!(told.contains(reason), "no {reason:?} in: {told}");
-}
-
 #[test]
 fn what_cannot_be_used_is_refused_with_a_reason() {
-    let case = Case::new();
+    let case = case();
     let good = captures::path("dns-v4");
     let bytes = fs::read(&good).expect("readable");
-    let missing = case.dir.path().join("missing.pcap");
+    let missing = case.path().join("missing.pcap");
     let truncated = case.bytes("truncated", &bytes[..bytes.len() - 5]);
     let garbage = case.bytes("garbage", b"this is no capture, but long enough to be one");
     let empty = case.bytes("empty", b"");
@@ -374,20 +290,20 @@ fn what_cannot_be_used_is_refused_with_a_reason() {
         (&empty, "empty"),
         (&wireless, "link type 105"),
         (&huge, "huge"),
-        (&case.dir.path().to_owned(), "directory"),
+        (&case.path().to_owned(), "directory"),
     ] {
         for options in [&["--json"][..], &[]] {
-            assert_unusable(&colo(file, &good, options), reason);
-            assert_unusable(&colo(&good, file, options), reason);
+            assert_unusable(&case.colo(file, &good, options), reason);
+            assert_unusable(&case.colo(&good, file, options), reason);
         }
     }
-    assert_unusable(&colo(&good, &good, &["--guest-mac", "nonsense"]), "52:54:00");
-    assert_unusable(&colo(&good, &good, &["--unknown"]), "--unknown");
+    assert_unusable(&case.colo(&good, &good, &["--guest-mac", "nonsense"]), "52:54:00");
+    assert_unusable(&case.colo(&good, &good, &["--unknown"]), "--unknown");
 }
 
 #[test]
 fn a_capture_cut_or_damaged_anywhere_never_panics() {
-    let case = Case::new();
+    let case = case();
     for name in ["dns-v4", "chat-v6", "ping-v4"] {
         for bytes in
             [captures::pcap(&load(name).expect("readable")), captures::pcapng(&load(name).expect("readable"))]
@@ -405,7 +321,7 @@ fn a_capture_cut_or_damaged_anywhere_never_panics() {
                     }
                 }
                 let path = case.bytes("damaged", &damaged);
-                let output = colo(&path, &captures::path(name), &[]);
+                let output = case.colo(&path, &captures::path(name), &[]);
                 let told = String::from_utf8_lossy(&output.stderr);
                 assert!(
                     matches!(output.status.code(), Some(0..=2)) && !told.contains("panicked"),

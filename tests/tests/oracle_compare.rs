@@ -13,7 +13,7 @@ use colo_tests::{
     samples::{address, datagram, tcp},
 };
 use colo_user::wire::{
-    TcpFlags,
+    TcpFlags, Vlans,
     build::{Tcp, Wrap, ether, fragments, ip, udp, udp_frame},
     proto,
 };
@@ -186,7 +186,7 @@ fn outcome(left: &[usize], asked: bool, flushed: &[usize]) -> Outcome {
 
 fn deviations() -> Vec<Deviation> {
     let wrap = Wrap::default();
-    let tagged = Wrap { vlans: vec![100], ..Wrap::default() };
+    let tagged = Wrap { vlans: Vlans::stacked(&[100]), ..Wrap::default() };
     let (guest6, client6) = (address("[2001:db8::1]:80"), address("[2001:db8::9]:40000"));
     let data = |seq, ack, payload: &[u8]| tcp().seq(seq).ack(ack).data(payload).frame();
     let syn = |isn, options: &[u8]| tcp().seq(isn).flag(TcpFlags::SYN).options(options).frame();

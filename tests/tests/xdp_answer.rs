@@ -18,7 +18,10 @@ use colo_tests::lab::{
 };
 use colo_user::datapath::Answerer;
 use colo_user::mono::Mono;
-use colo_user::wire::build::{Wrap, udp_frame};
+use colo_user::wire::{
+    Vlans,
+    build::{Wrap, udp_frame},
+};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -119,7 +122,7 @@ fn everything_else_goes_on_untouched() -> Result<()> {
             probe(&question(1)[..LEN - 1]),
             probe(&[question(1), vec![0]].concat()),
             udp_frame(asks, elsewhere, &question(1), &Wrap::default()),
-            udp_frame(asks, answers, &question(1), &Wrap { vlans: vec![7], ..Wrap::default() }),
+            udp_frame(asks, answers, &question(1), &Wrap { vlans: Vlans::stacked(&[7]), ..Wrap::default() }),
             fragment,
             tcp,
         ];

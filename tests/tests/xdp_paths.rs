@@ -114,7 +114,10 @@ fn vlan_tags_stay_in_the_frame() {
         // A packet socket takes the tag off what it hears; a tap does not.
         let single: &[u8] = &[0x81, 0, 0, 100];
         let double: &[u8] = &[0x88, 0xa8, 0, 200, 0x81, 0, 0, 100];
-        for (number, length, tags) in [(1, 1514, single), (2, 1506, double)] {
+        let old: &[u8] = &[0x91, 0, 0, 200, 0x81, 0, 0, 100];
+        let deep: &[u8] = &[0x93, 0, 0, 1, 0x92, 0, 0, 2, 0x91, 0, 0, 3, 0x88, 0xa8, 0, 4];
+        for (number, length, tags) in [(1, 1514, single), (2, 1506, double), (3, 1506, old), (4, 1400, deep)]
+        {
             let mut frame = numbered(number, length);
             frame.splice(12..12, tags.iter().copied());
             ends.guest.say(&frame)?;

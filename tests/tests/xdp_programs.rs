@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use aya::{TestRun as _, TestRunOptions};
 use colo_ebpf::{
     ABI_VERSION, Counter, Hold, MAP_HOLD_RING, MAP_MIRROR_RING, MAX_FRAME, Mode, RECORD_CLASSES,
-    RECORD_HEADER_LEN, Settings,
+    RECORD_HEADER_LEN, Settings, tags::TAG_TYPES,
 };
 use colo_tests::{
     ends::{Ends, Joint, numbered},
@@ -101,6 +101,17 @@ fn every_mode_has_its_verdicts_and_counters() -> Result<()> {
             programs.set_mode(mode)?;
             let judged = judge(&mut programs, side, frame)?;
             ensure!(judged == (verdict, vec![counter]), "{hold:?} {mode:?} {side:?}: {judged:?}");
+        }
+        programs.set_mode(Mode::Pass)?;
+        for kind in TAG_TYPES {
+            let with_tag = |mut frame: Vec<u8>| {
+                frame.splice(12..12, [kind.to_be_bytes(), [0, 100]].concat());
+                frame
+            };
+            let judged = judge(&mut programs, Side::Guest, &with_tag(numbered(3, 1514)))?;
+            ensure!(judged == (REDIRECT, vec![GuestPassed]), "{kind:#x}: {judged:?}");
+            let judged = judge(&mut programs, Side::Guest, &with_tag(numbered(4, 1515)))?;
+            ensure!(judged == (DROP, vec![GuestPassTooLong]), "{kind:#x}: {judged:?}");
         }
         programs.set_mode(Mode::Protect)?;
         programs.set_settings(Settings { hold_limit: 99, ..settings(hold, LIMIT) })?;

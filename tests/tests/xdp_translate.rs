@@ -12,7 +12,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use aya::{TestRun as _, TestRunOptions};
-use colo_ebpf::{Hold, MAX_FRAME, Mode};
+use colo_ebpf::{
+    Hold, MAX_FRAME, Mode,
+    tags::{SNAP_LEN, TAG_LEN, TAG_TYPES},
+};
 use colo_tests::loaded::{load, settings};
 use colo_tests::random::Random;
 use colo_user::datapath::programs::{Programs, Side};
@@ -22,7 +25,7 @@ use colo_user::translate::{
     initial_of,
 };
 use colo_user::wire::build::{Tcp, Wrap, icmp_frame, ip};
-use colo_user::wire::{TcpFlags, ether::ethertype, proto};
+use colo_user::wire::{TcpFlags, Vlans, ether::ethertype, proto};
 
 const DROP: u32 = 1;
 const REDIRECT: u32 = 4;
@@ -63,7 +66,7 @@ fn pick<T: Copy>(random: &mut Random, from: &[T]) -> T {
 struct Connection {
     guest: SocketAddr,
     peer: SocketAddr,
-    vlans: &'static [u16],
+    vlans: Vlans,
     /// Numbers around which the guest's lie, guest space.
     seq: u32,
     ts: u32,
@@ -74,13 +77,27 @@ struct Connection {
 
 impl Connection {
     fn wrap(&self) -> Wrap {
-        Wrap { vlans: self.vlans.to_vec(), ..Wrap::default() }
+        Wrap { vlans: self.vlans, ..Wrap::default() }
+    }
+
+    /// Where the IP header of its frames begins.
+    fn start(&self) -> usize {
+        14 + TAG_LEN * self.vlans.tags().count() + if self.vlans.snap().is_some() { SNAP_LEN } else { 0 }
     }
 }
 
 fn connections() -> Vec<Connection> {
     let mut all = Vec::new();
-    for (index, vlans) in [(0_u16, &[][..]), (1, &[100][..]), (2, &[100, 7][..])] {
+    // Tags of every type, alone and in any order, and 802.3 frames.
+    let tags = [
+        Vlans::NONE,
+        Vlans::stacked(&[100]),
+        Vlans::stacked(&[100, 7]),
+        Vlans::of(&[(0x9100, 100), (0x8100, 7)]),
+        Vlans::of(&[(0x9200, 5), (0x9300, 5), (0x88a8, 5), (0x8100, 5)]),
+        Vlans::of(&[(0x8100, 4095), (0x9100, 0)]).in_snap(),
+    ];
+    for (index, vlans) in (0_u16..).zip(tags) {
         for (v6, port) in [(false, 80), (true, 80), (false, 81), (true, 82)] {
             let (guest, peer) =
                 if v6 { ("[2001:db8::1]", "[2001:db8::9]") } else { ("192.0.2.1", "192.0.2.9") };
@@ -204,7 +221,7 @@ fn frame(random: &mut Random, c: &Connection, src: SocketAddr, dst: SocketAddr, 
         return ip(src.ip(), dst.ip(), kinds[0], &bytes, &c.wrap());
     }
     let mut frame = ip(src.ip(), dst.ip(), proto::TCP, payload, &c.wrap());
-    let start = 14 + 4 * c.vlans.len();
+    let start = c.start();
     if src.is_ipv4() && random.one_in(4) {
         let words = 1 + random.below(10) as usize;
         frame[start] = 0x45 + words as u8;
@@ -228,7 +245,7 @@ fn quoting(random: &mut Random, c: &Connection, direction: Direction) -> Vec<u8>
         Direction::Input => Direction::Output,
     };
     let tcp = segment(random, c, quoted);
-    let inner = frame(random, &Connection { vlans: &[], ..*c }, tcp.src, tcp.dst, &tcp.segment());
+    let inner = frame(random, &Connection { vlans: Vlans::NONE, ..*c }, tcp.src, tcp.dst, &tcp.segment());
     let keep = if random.one_in(3) { inner.len() } else { 14 + random.below(140) as usize };
     let inner = &inner[14..keep.min(inner.len()).max(14)];
     let (src, dst) = match direction {
@@ -254,6 +271,16 @@ fn any_frame(random: &mut Random, connections: &[Connection], direction: Directi
         2 | 3 => {
             let at = random.below(frame.len().min(120) as u64) as usize;
             frame[at] ^= 1 << random.below(8);
+        }
+        4 => {
+            // No length: the rest of the frame. A tag of a stack may be one too many, too.
+            let start = c.start();
+            let at = if c.guest.is_ipv4() { start + 2 } else { start + 4 };
+            frame[at..at + 2].fill(0);
+            if random.one_in(3) {
+                let tag = pick(random, &TAG_TYPES).to_be_bytes();
+                frame.splice(12..12, [tag[0], tag[1], 0, 9]);
+            }
         }
         _ => {}
     }

@@ -7,7 +7,7 @@ const V4: &str = "192.0.2.7";
 const V6: &str = "2001:db8::7";
 
 fn said(addresses: &mut Addresses, source: &str, ttl: u8, vlans: &[u16]) {
-    let wrap = Wrap { src_mac: MAC, ttl, vlans: vlans.to_vec(), ..Wrap::default() };
+    let wrap = Wrap { src_mac: MAC, ttl, vlans: Vlans::stacked(vlans), ..Wrap::default() };
     let (source, sink): (IpAddr, IpAddr) = (
         source.parse().unwrap(),
         match source.contains(':') {

@@ -1,33 +1,34 @@
 //! `colo diff`: what two guests said, from two captures.
 //!
-//! Each capture is read twice: once to count its frames and, with `--align`, to find where its TCP flows begin
-//! ([`align`]), and once to be compared. The two are interleaved by position, never by time; the clock stands still, so
-//! nothing is ever late, and at the end what only one side has said is a divergence. Captures that are equal frame by
-//! frame are identical even where a guest contradicts itself (repeats a segment with other bytes, which is a divergence
-//! otherwise). [`report`] is what is printed.
+//! Each capture ([`source`]) is read twice: once to count its frames and, with `--align`, to find where its TCP flows begin
+//! ([`align`]), and once to be compared. If frames are cut short it is read once more between, to learn what is not known
+//! ([`crate::compare::lacking`]). The two are interleaved by position, never by time; the clock stands still, so nothing is ever
+//! late, and at the end what only one side has said is a divergence. Captures that are equal frame by frame are identical whatever
+//! they hold. [`report`] is what is printed.
 
 mod align;
 mod report;
+mod source;
 
 use std::{
-    fs::{self, File},
-    io::{self, Cursor, Read, Write as _},
-    path::{Path, PathBuf},
+    io::{self, Write as _},
+    path::PathBuf,
     process::ExitCode,
-    sync::Arc,
 };
 
 use clap::Args;
 
 use super::common::{bypass, mac};
 use crate::{
+    compare::lacking::{Lacking, Survey},
     compare::{Action, Bypass, Cause, Comparator, Limits, Policy, Token},
     mono::Mono,
     output,
-    pcap::{Capture, CaptureError},
+    pcap::{CaptureError, Captured},
 };
 use align::{Alignment, Starts};
 use report::Report;
+use source::{Frames, Source, Unusable};
 
 /// Exit status for captures that differ.
 const DIVERGED: u8 = 1;
@@ -48,7 +49,10 @@ const SAID_BYTES: usize = 64 << 20;
 /// by what a router would not change; segmentation, retransmission, order, padding, IP identification, TTL, window and
 /// checksums do not matter. ARP, neighbour discovery, IGMP and MLD never differ. Times are ignored.
 ///
-/// Frames that a capture cut short (tcpdump -s) are compared by the bytes that are there, and a warning says so.
+/// Frames that a capture cut short (tcpdump -s) are compared as far as they go, and a warning says so: what one capture lacks of them is
+/// neither missing nor extra, whatever the other has there. Where a frame ends within its headers nothing of its flow is compared.
+/// Packets without a length, as a sender that leaves segmentation to its card captures them, go to the end of their frames. A frame
+/// check sequence that the file declares is no content.
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 Exit status: 0 identical, 1 diverged, 2 unusable input.
@@ -103,6 +107,12 @@ impl Diff {
                 side.file, side.cut
             ));
         }
+        if report.headless > 0 {
+            output::say(format_args!(
+                "colo diff: frames of {} flows end within their headers: nothing of these flows is compared",
+                report.headless
+            ));
+        }
         let mut out = io::stdout().lock();
         let printed = if self.json { writeln!(out, "{}", report.json()) } else { write!(out, "{report}") };
         // A reader that has seen enough (`| head`) changes nothing about the verdict.
@@ -113,130 +123,111 @@ impl Diff {
         Ok(if report.is_identical() { ExitCode::SUCCESS } else { ExitCode::from(DIVERGED) })
     }
 
-    fn compare(&self) -> Result<Report, CaptureError> {
+    fn compare(&self) -> Result<Report, Unusable> {
         let primary = Source::new(&self.primary)?;
         let secondary = Source::new(&self.secondary)?;
-        let (primary_frames, primary_starts) = self.survey(&primary)?;
-        let (secondary_frames, secondary_starts) = self.survey(&secondary)?;
-        let mut alignment = self.align.then(|| Alignment::new(primary_starts, secondary_starts));
+        let (of_primary, primary_starts) = self.survey(&primary)?;
+        let (of_secondary, secondary_starts) = self.survey(&secondary)?;
+        let alignment = self.align.then(|| Alignment::new(primary_starts, secondary_starts));
 
         let mut comparison = Comparison::new(&self.bypass);
-        let mut twins = Twins::new(primary_frames == secondary_frames);
+        if of_primary.cut + of_secondary.cut > 0 {
+            let mut survey = Survey::new();
+            let mut frames = self.frames(&primary)?;
+            while let Some(captured) = frames.next()? {
+                survey.note(captured.frame, captured.missing);
+            }
+            survey.end();
+            let mut frames = self.frames(&secondary)?;
+            let mut alignment = alignment.clone();
+            while let Some(captured) = frames.next()? {
+                let frame = align::aligned(&mut alignment, captured);
+                survey.note(&frame, captured.missing);
+            }
+            comparison.lacks(survey.finish());
+        }
+        let mut alignment = alignment;
+        let mut twins = Twins::new(of_primary.frames == of_secondary.frames);
         let mut primary = self.frames(&primary)?;
         let mut secondary = self.frames(&secondary)?;
         // Both reach their ends together.
         let (mut p, mut s) = (0_u64, 0_u64);
-        while p < primary_frames || s < secondary_frames {
-            let behind =
-                u128::from(p) * u128::from(secondary_frames) <= u128::from(s) * u128::from(primary_frames);
-            if p < primary_frames && (behind || s == secondary_frames) {
+        while p < of_primary.frames || s < of_secondary.frames {
+            let behind = u128::from(p) * u128::from(of_secondary.frames)
+                <= u128::from(s) * u128::from(of_primary.frames);
+            if p < of_primary.frames && (behind || s == of_secondary.frames) {
                 p += 1;
-                if let Some(frame) = primary.next()? {
-                    twins.primary(frame);
-                    comparison.primary(frame);
+                if let Some(captured) = primary.next()? {
+                    twins.primary(captured);
+                    comparison.primary(captured);
                 }
             } else {
                 s += 1;
-                let Some(frame) = secondary.next()? else { continue };
-                twins.secondary(frame);
-                match &mut alignment {
-                    Some(alignment) => comparison.secondary(&alignment.aligned(frame)),
-                    None => comparison.secondary(frame),
-                }
+                let Some(captured) = secondary.next()? else { continue };
+                twins.secondary(captured);
+                let frame = align::aligned(&mut alignment, captured);
+                comparison.secondary(Captured { frame: &frame, ..captured });
             }
         }
-        Ok(comparison.finish(twins.equal, primary.side(p), secondary.side(s)))
+        let side = |frames: Frames, of: &Seen| report::Side {
+            file: frames.file().to_owned(),
+            frames: of.frames,
+            cut: of.cut,
+        };
+        let (primary, secondary) = (side(primary, &of_primary), side(secondary, &of_secondary));
+        Ok(comparison.finish(twins.equal, primary, secondary))
     }
 
     /// Counts the frames of a capture and notes where its TCP flows begin, if that is asked for.
-    fn survey(&self, source: &Source) -> Result<(u64, Starts), CaptureError> {
+    fn survey(&self, source: &Source) -> Result<(Seen, Starts), Unusable> {
         let mut frames = self.frames(source)?;
         let mut starts = Starts::default();
-        let mut count = 0;
-        while let Some(frame) = frames.next()? {
-            count += 1;
+        let mut seen = Seen { frames: 0, cut: 0 };
+        while let Some(captured) = frames.next()? {
+            seen.frames += 1;
+            seen.cut += u64::from(captured.missing > 0);
             if self.align {
-                starts.note(frame);
+                starts.note(captured);
             }
         }
-        Ok((count, starts))
+        frames.ensure_heard()?;
+        Ok((seen, starts))
     }
 
     fn frames(&self, source: &Source) -> Result<Frames, CaptureError> {
-        Ok(Frames { capture: source.open()?, file: source.name.clone(), only: self.guest_mac, cut: 0 })
+        Frames::new(source, self.guest_mac)
     }
 }
 
-/// A capture that can be read twice. What is no regular file (a pipe) is kept in memory.
-struct Source {
-    name: String,
-    path: PathBuf,
-    kept: Option<Arc<[u8]>>,
-}
-
-impl Source {
-    fn new(path: &Path) -> Result<Self, CaptureError> {
-        let name = path.display().to_string();
-        let piped = fs::metadata(path).is_ok_and(|file| !file.is_file() && !file.is_dir());
-        let kept = piped.then(|| {
-            let mut bytes = Vec::new();
-            File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).map(|_| Arc::from(bytes))
-        });
-        let kept = kept.transpose().map_err(|e| CaptureError::unreadable(name.clone(), e))?;
-        Ok(Self { name, path: path.to_owned(), kept })
-    }
-
-    fn open(&self) -> Result<Capture, CaptureError> {
-        match &self.kept {
-            Some(bytes) => Capture::new(self.name.clone(), Cursor::new(Arc::clone(bytes))),
-            None => Capture::open(&self.path),
-        }
-    }
-}
-
-/// The guest's frames in a capture.
-struct Frames {
-    capture: Capture,
-    file: String,
-    only: Option<[u8; 6]>,
+/// What the first pass saw.
+struct Seen {
+    frames: u64,
+    /// Frames that the capture cut short.
     cut: u64,
-}
-
-impl Frames {
-    fn next(&mut self) -> Result<Option<&[u8]>, CaptureError> {
-        let only = self.only;
-        let found = self.capture.find(|frame| only.is_none_or(|mac| frame.get(6..12) == Some(&mac)))?;
-        Ok(found.map(|captured| {
-            self.cut += u64::from(captured.cut);
-            captured.frame
-        }))
-    }
-
-    fn side(self, frames: u64) -> report::Side {
-        report::Side { file: self.file, frames, cut: self.cut }
-    }
 }
 
 /// Whether two captures are equal frame by frame. With equal numbers of frames they are read in turns.
 struct Twins {
     equal: bool,
     last: Vec<u8>,
+    missing: usize,
 }
 
 impl Twins {
     const fn new(equal: bool) -> Self {
-        Self { equal, last: Vec::new() }
+        Self { equal, last: Vec::new(), missing: 0 }
     }
 
-    fn primary(&mut self, frame: &[u8]) {
+    fn primary(&mut self, captured: Captured<'_>) {
         if self.equal {
             self.last.clear();
-            self.last.extend_from_slice(frame);
+            self.last.extend_from_slice(captured.frame);
+            self.missing = captured.missing;
         }
     }
 
-    fn secondary(&mut self, frame: &[u8]) {
-        self.equal &= self.last == frame;
+    fn secondary(&mut self, captured: Captured<'_>) {
+        self.equal &= self.last == captured.frame && self.missing == captured.missing;
     }
 }
 
@@ -246,6 +237,8 @@ struct Comparison {
     actions: Vec<Action>,
     next: u64,
     released: u64,
+    /// Flows of which nothing is compared.
+    headless: usize,
     causes: Vec<Cause>,
 }
 
@@ -267,18 +260,25 @@ impl Comparison {
             actions: Vec::new(),
             next: 0,
             released: 0,
+            headless: 0,
             causes: Vec::new(),
         }
     }
 
-    fn primary(&mut self, frame: &[u8]) {
-        self.comparator.primary(Mono::ZERO, Token(self.next), frame, &mut self.actions);
+    /// Takes note of what the captures lack.
+    fn lacks(&mut self, lacking: Lacking) {
+        self.headless = lacking.headless();
+        self.comparator.set_lacking(lacking);
+    }
+
+    fn primary(&mut self, Captured { frame, missing }: Captured<'_>) {
+        self.comparator.primary_cut(Mono::ZERO, Token(self.next), frame, missing, &mut self.actions);
         self.next += 1;
         self.act();
     }
 
-    fn secondary(&mut self, frame: &[u8]) {
-        self.comparator.secondary(Mono::ZERO, frame, &mut self.actions);
+    fn secondary(&mut self, Captured { frame, missing }: Captured<'_>) {
+        self.comparator.secondary_cut(Mono::ZERO, frame, missing, &mut self.actions);
         self.act();
     }
 
@@ -306,6 +306,7 @@ impl Comparison {
             flows: self.comparator.flows(),
             counters: self.comparator.counters().clone(),
             causes: self.causes,
+            headless: self.headless,
             primary,
             secondary,
         }

@@ -1,17 +1,26 @@
 //! What a frame is: its class, the flow it belongs to, and the part of it that is compared.
 //!
-//! What is compared is what a router and a NIC may not change. Never compared: Ethernet addresses of IP packets, VLAN
-//! priority, IP identification, TTL, TOS, every checksum, TCP windows, PSH, URG and ECN bits, padding.
+//! What is compared is what both guests say alike if they say the same, and nothing that is not said: padding ends where a protocol's
+//! own length says. Never compared: Ethernet addresses of IP packets, VLAN priority, IP identification, TTL, TOS, flow label, every
+//! checksum, TCP windows, PSH, URG and ECN bits, and what [`crate::wire::extras`] leaves out.
+//!
+//! Of a frame that a capture cut short the same is compared, as far as it goes: [`Gaps`] say what is not known.
 
+use super::gaps::Gaps;
+use super::key::Part;
+pub use super::key::{FlowKey, IpFlow};
 use crate::wire::ether::ethertype;
+use crate::wire::extras::{self, Extras};
 use crate::wire::icmp::IcmpKind;
 use crate::wire::ip::Extensions;
+use crate::wire::quote::Quoted;
 use crate::wire::{
-    Ether, Fragment, IcmpMessage, Ip, IpFamily, Malformed, TcpSegment, UdpDatagram, Vlans, be16, proto,
+    Ether, Fragment, IcmpMessage, Ip, IpFamily, Malformed, TcpSegment, UdpDatagram, Vlans, be16, extent,
+    proto,
 };
+use colo_ebpf::tags::MIN_PAYLOAD;
 use smallvec::SmallVec;
-use std::fmt;
-use std::net::IpAddr;
+use std::hash::{DefaultHasher, Hasher as _};
 
 /// The class of a frame. Each frame of each guest falls into exactly one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -73,130 +82,8 @@ impl Class {
     }
 }
 
-/// What one guest says to one peer: the unit of order. One direction, from the guest out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum FlowKey {
-    /// An IP flow.
-    Ip(IpFlow),
-    /// Frames of another ethertype between two stations.
-    Ether {
-        /// VLAN ids.
-        vlans: Vlans,
-        /// The ethertype; 0 for 802.3 length frames.
-        ethertype: u16,
-        /// Sender.
-        src: [u8; 6],
-        /// Receiver.
-        dst: [u8; 6],
-    },
-    /// Frames that cannot be read, by their first twelve bytes (zeros where the frame is shorter).
-    Malformed([u8; 12]),
-}
-
-/// The key of an IP flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct IpFlow {
-    /// VLAN ids.
-    pub vlans: Vlans,
-    /// Address family.
-    pub family: IpFamily,
-    /// IP protocol.
-    pub protocol: u8,
-    /// Whether these are fragments that are compared one by one because they never became whole.
-    pub fragments: bool,
-    /// The guest's address.
-    pub src: [u8; 16],
-    /// The client's address.
-    pub dst: [u8; 16],
-    /// The guest's port; for ICMP the type and code.
-    pub sport: u16,
-    /// The client's port; for ICMP echo the identifier.
-    pub dport: u16,
-}
-
-impl IpFlow {
-    fn ends(&self) -> [(IpAddr, u16); 2] {
-        use crate::wire::ip::address;
-        [(address(self.family, &self.src), self.sport), (address(self.family, &self.dst), self.dport)]
-    }
-
-    /// The flow in the other direction: the key of what the client sends, turned to the guest's view.
-    #[must_use]
-    pub const fn reversed(mut self) -> Self {
-        (self.src, self.dst) = (self.dst, self.src);
-        (self.sport, self.dport) = (self.dport, self.sport);
-        self
-    }
-}
-
-impl FlowKey {
-    /// Whether `rule` lets this flow through uncompared.
-    #[must_use]
-    pub fn bypassed_by(&self, rule: &super::Bypass) -> bool {
-        match self {
-            Self::Ip(flow) => rule.matches(flow.protocol, flow.ends(), flow.vlans),
-            Self::Ether { vlans, .. } => {
-                rule.vlan.is_some_and(|id| vlans.ids().any(|v| v == id))
-                    && rule.protocol.is_none()
-                    && rule.address.is_none()
-                    && rule.port.is_none()
-            }
-            Self::Malformed(_) => false,
-        }
-    }
-}
-
-impl fmt::Display for FlowKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mac = |f: &mut fmt::Formatter<'_>, m: &[u8]| {
-            m.iter().enumerate().try_for_each(|(i, b)| write!(f, "{}{b:02x}", if i > 0 { ":" } else { "" }))
-        };
-        let vlans =
-            |f: &mut fmt::Formatter<'_>, v: &Vlans| v.ids().try_for_each(|id| write!(f, " vlan {id}"));
-        match self {
-            Self::Ip(flow) => {
-                let [(src, sport), (dst, dport)] = flow.ends();
-                let name = match flow.protocol {
-                    proto::TCP => "tcp",
-                    proto::UDP => "udp",
-                    proto::ICMP => "icmp",
-                    proto::ICMPV6 => "icmpv6",
-                    _ => "ip",
-                };
-                write!(f, "{name}")?;
-                match flow.protocol {
-                    _ if flow.fragments => write!(f, " fragments {src} > {dst}")?,
-                    proto::TCP | proto::UDP => {
-                        let src = std::net::SocketAddr::new(src, sport);
-                        let dst = std::net::SocketAddr::new(dst, dport);
-                        write!(f, " {src} > {dst}")?;
-                    }
-                    proto::ICMP | proto::ICMPV6 => {
-                        write!(f, " {src} > {dst} type {} code {}", sport >> 8, sport & 0xff)?;
-                        if dport != 0 {
-                            write!(f, " id {dport}")?;
-                        }
-                    }
-                    other => write!(f, " protocol {other} {src} > {dst}")?,
-                }
-                vlans(f, &flow.vlans)
-            }
-            Self::Ether { vlans: tags, ethertype, src, dst } => {
-                write!(f, "ethertype {ethertype:#06x} ")?;
-                mac(f, src)?;
-                write!(f, " > ")?;
-                mac(f, dst)?;
-                vlans(f, tags)
-            }
-            Self::Malformed(head) => {
-                write!(f, "malformed ")?;
-                mac(f, &head[6..])?;
-                write!(f, " > ")?;
-                mac(f, &head[..6])
-            }
-        }
-    }
-}
+/// Bytes at the start of an ICMP error's [`Unit::head`] that are a digest of the flow it quotes.
+pub(super) const QUOTED: usize = 8;
 
 /// The compared part of something that comes in units: a datagram, a message, a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -205,6 +92,8 @@ pub struct Unit<'a> {
     pub head: SmallVec<[u8; 64]>,
     /// The payload.
     pub body: &'a [u8],
+    /// What of the payload is not known.
+    pub gaps: Gaps,
 }
 
 /// What there is to compare in a frame.
@@ -224,15 +113,17 @@ pub enum Subject<'a> {
 }
 
 /// A piece of a datagram.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FragmentOf<'a> {
     /// The packet's header.
     pub ip: Ip,
-    /// VLAN ids.
+    /// Tags.
     pub vlans: Vlans,
+    /// What the packet says beside its data.
+    pub extras: Extras,
     /// Where it belongs.
     pub fragment: Fragment,
-    /// Its data.
+    /// Its data, as far as it is known.
     pub data: &'a [u8],
 }
 
@@ -245,130 +136,296 @@ pub struct Classified<'a> {
     pub key: FlowKey,
     /// What is compared.
     pub subject: Subject<'a>,
+    /// Of a TCP segment, what of its payload is not known.
+    pub gaps: Gaps,
+    /// Whether it is not known of a TCP segment what all its options are, or of an ICMP error which flow it quotes.
+    pub header_cut: bool,
+}
+
+impl<'a> Classified<'a> {
+    const fn new(class: Class, key: FlowKey, subject: Subject<'a>) -> Self {
+        Self { class, key, subject, gaps: Gaps::NONE, header_cut: false }
+    }
+
+    /// Something that comes in units.
+    pub(super) fn unit(class: Class, key: FlowKey, head: &[&[u8]], body: &'a [u8], gaps: Gaps) -> Self {
+        let head = head.iter().flat_map(|part| part.iter().copied()).collect();
+        Self::new(class, key, Subject::Unit(Unit { head, body, gaps }))
+    }
 }
 
 /// Reads `frame`. Never fails: what cannot be read is of class [`Class::Malformed`].
 #[must_use]
 pub fn classify(frame: &[u8]) -> Classified<'_> {
-    readable(frame).unwrap_or_else(|_| malformed(frame))
+    classify_cut(frame, 0)
 }
 
-fn malformed(frame: &[u8]) -> Classified<'_> {
+/// The same of a frame of which a capture lacks the last bytes, so many.
+#[must_use]
+pub fn classify_cut(frame: &[u8], missing: usize) -> Classified<'_> {
+    let Ok(ether) = Ether::parse_cut(frame, missing) else { return malformed(frame, missing) };
+    if !matches!(ether.ethertype, ethertype::IPV4 | ethertype::IPV6) {
+        return other_ethertype(frame, &ether);
+    }
+    packet(frame, &ether, missing).unwrap_or_else(|error| match error {
+        Malformed::Cut => headless(frame, &ether, missing),
+        _ => malformed_packet(frame, &ether, missing),
+    })
+}
+
+fn malformed(frame: &[u8], missing: usize) -> Classified<'_> {
     let mut head = [0; 12];
     let n = frame.len().min(12);
     head[..n].copy_from_slice(&frame[..n]);
-    Classified {
-        class: Class::Malformed,
-        key: FlowKey::Malformed(head),
-        subject: Subject::Unit(Unit { head: SmallVec::new(), body: frame }),
+    let gaps = Gaps::behind(frame.len(), missing);
+    Classified::unit(Class::Malformed, FlowKey::Malformed(head), &[], frame, gaps)
+}
+
+fn other_ethertype<'a>(frame: &'a [u8], ether: &Ether) -> Classified<'a> {
+    let Ether { vlans, ethertype, src, dst, .. } = *ether;
+    let key = FlowKey::Ether { vlans, ethertype, src, dst };
+    let payload = &frame[ether.payload..ether.end];
+    let asks = match ethertype {
+        // The operation field of RFC 826: 1 asks.
+        ethertype::ARP => payload.len() >= 8 && be16(payload, 6) == 1,
+        ethertype::RARP => false,
+        _ => {
+            let (body, gaps) = content(ether, payload);
+            return Classified::unit(Class::OtherEther, key, &[], body, gaps);
+        }
+    };
+    Classified::new(Class::Neighbour, key, Subject::Neighbour { asks })
+}
+
+/// What of `payload`, which follows `ether`, is content, and what of that a capture lacks.
+fn content<'a>(ether: &Ether, payload: &'a [u8]) -> (&'a [u8], Gaps) {
+    let (there, missing) = (payload.len(), ether.missing);
+    let says_length = ether.ethertype == 0 || ether.vlans.snap().is_some();
+    match extent::content(ether.ethertype, payload, missing) {
+        Some(end) => (&payload[..end.min(there)], Gaps::behind(end.min(there), end.saturating_sub(there))),
+        None if says_length => (payload, Gaps::behind(there, missing)),
+        None if missing == 0 => (&payload[..extent::without_zeros(payload)], Gaps::NONE),
+        // Its length, or the last byte that is no zero, is not there.
+        None if there + missing <= MIN_PAYLOAD => {
+            let end = extent::without_zeros(payload);
+            (&payload[..end], Gaps::open(end))
+        }
+        None if extent::is_told(ether.ethertype) => (payload, Gaps::open(there)),
+        None => (payload, Gaps::behind(there, missing)),
     }
 }
 
-fn readable(frame: &[u8]) -> Result<Classified<'_>, Malformed> {
-    let ether = Ether::parse(frame)?;
-    let key =
-        FlowKey::Ether { vlans: ether.vlans, ethertype: ether.ethertype, src: ether.src, dst: ether.dst };
-    let neighbour = |asks| Classified { class: Class::Neighbour, key, subject: Subject::Neighbour { asks } };
-    Ok(match ether.ethertype {
-        ethertype::IPV4 | ethertype::IPV6 => {
-            let ip = Ip::parse(frame, ether.payload, ether.ethertype)?;
-            let data = &frame[ip.payload..ip.end];
-            match ip.fragment {
-                Some(fragment) => Classified {
-                    class: Class::Fragment,
-                    key: fragment_key(&ip, ether.vlans),
-                    subject: Subject::Fragment(FragmentOf { ip, vlans: ether.vlans, fragment, data }),
-                },
-                None => transport(&ip, ether.vlans, ip.protocol, data)?,
-            }
-        }
-        // The operation field of RFC 826: 1 asks.
-        ethertype::ARP => neighbour(frame.len() >= ether.payload + 8 && be16(frame, ether.payload + 6) == 1),
-        ethertype::RARP => neighbour(false),
-        _ => Classified {
-            class: Class::OtherEther,
-            key,
-            subject: Subject::Unit(Unit { head: SmallVec::new(), body: &frame[ether.payload..] }),
+/// What follows the fixed header of a packet that cannot be read, by bytes, with what that says of lengths; all of one that has no such
+/// header.
+fn malformed_packet<'a>(frame: &'a [u8], ether: &Ether, missing: usize) -> Classified<'a> {
+    let Some(ip) = Ip::salvaged(frame, ether.payload, ether.ethertype, missing) else {
+        let key = IpFlow { part: Part::Malformed, ..nobody(ether) };
+        let body = &frame[ether.payload..ether.end];
+        let gaps = Gaps::behind(body.len(), ether.missing);
+        return Classified::unit(Class::Malformed, FlowKey::Ip(key), &[], body, gaps);
+    };
+    let header = &frame[ip.start..];
+    let key = IpFlow { part: Part::Malformed, ..ip_flow(&ip, ether.vlans, ip.protocol, 0, 0) };
+    let body = &frame[ip.payload..ip.end];
+    let gaps = Gaps::behind(body.len(), ip.missing);
+    // Of the fragment field all but "don't fragment".
+    let head = match ip.family {
+        IpFamily::V4 => [header[0], header[2], header[3], header[6] & 0xbf, header[7]],
+        IpFamily::V6 => [header[4], header[5], 0, 0, 0],
+    };
+    Classified::unit(Class::Malformed, FlowKey::Ip(key), &[&head], body, gaps)
+}
+
+/// The flow of packets of which not even the addresses are known.
+fn nobody(ether: &Ether) -> IpFlow {
+    IpFlow {
+        vlans: ether.vlans,
+        family: if ether.ethertype == ethertype::IPV4 { IpFamily::V4 } else { IpFamily::V6 },
+        protocol: 0,
+        part: Part::Headless,
+        extras: 0,
+        src: [0; 16],
+        dst: [0; 16],
+        sport: 0,
+        dport: 0,
+    }
+}
+
+/// A packet whose headers are not all there: only that it was said is known.
+fn headless<'a>(frame: &[u8], ether: &Ether, missing: usize) -> Classified<'a> {
+    let flow = match Ip::parse_cut(frame, ether.payload, ether.ethertype, missing) {
+        Ok(ip) => headless_flow(&ip, ether.vlans),
+        // What the extension headers lead to is not known.
+        Err(_) => match Ip::salvaged(frame, ether.payload, ether.ethertype, missing) {
+            Some(ip) if ip.family == IpFamily::V4 => headless_flow(&ip, ether.vlans),
+            Some(ip) => IpFlow { protocol: 0, ..headless_flow(&ip, ether.vlans) },
+            None => nobody(ether),
         },
-    })
+    };
+    Classified::new(class_of(flow.protocol), FlowKey::Ip(flow), Subject::Neighbour { asks: false })
+}
+
+fn headless_flow(ip: &Ip, vlans: Vlans) -> IpFlow {
+    IpFlow { part: Part::Headless, ..ip_flow(ip, vlans, ip.protocol, 0, 0) }
+}
+
+/// The class of a packet of which only the protocol is known.
+const fn class_of(protocol: u8) -> Class {
+    match protocol {
+        proto::TCP => Class::Tcp,
+        proto::UDP => Class::Udp,
+        proto::ICMP | proto::ICMPV6 => Class::Icmp,
+        _ => Class::OtherIp,
+    }
+}
+
+fn packet<'a>(frame: &'a [u8], ether: &Ether, missing: usize) -> Result<Classified<'a>, Malformed> {
+    let ip = Ip::parse_cut(frame, ether.payload, ether.ethertype, missing)?;
+    let data = &frame[ip.payload..ip.end];
+    let extras = extras::of(frame, &ip);
+    let vlans = ether.vlans;
+    match ip.fragment {
+        Some(fragment) => {
+            let key = fragment_key(&ip, vlans);
+            let of = FragmentOf { ip, vlans, extras, fragment, data };
+            Ok(Classified::new(Class::Fragment, key, Subject::Fragment(of)))
+        }
+        None => transport(&ip, vlans, &extras, ip.protocol, data, Gaps::behind(data.len(), ip.missing)),
+    }
 }
 
 /// The flow of fragments that are compared one by one.
 pub(super) fn fragment_key(ip: &Ip, vlans: Vlans) -> FlowKey {
-    FlowKey::Ip(IpFlow { fragments: true, ..ip_flow(ip, vlans, ip.protocol, 0, 0) })
+    FlowKey::Ip(IpFlow { part: Part::Fragments, ..ip_flow(ip, vlans, ip.protocol, 0, 0) })
 }
 
 fn ip_flow(ip: &Ip, vlans: Vlans, protocol: u8, sport: u16, dport: u16) -> IpFlow {
-    IpFlow { vlans, family: ip.family, protocol, fragments: false, src: ip.src, dst: ip.dst, sport, dport }
+    let Ip { family, src, dst, .. } = *ip;
+    IpFlow { vlans, family, protocol, part: Part::Whole, extras: 0, src, dst, sport, dport }
 }
 
 /// Reads a datagram that was put together from fragments: `data` is the fragmentable part, which may begin with more
-/// extension headers.
+/// extension headers, and `gaps` what of it is not known.
 ///
 /// # Errors
 /// What contradicts itself, a fragment within a fragment included.
-pub fn reassembled<'a>(ip: &Ip, vlans: Vlans, data: &'a [u8]) -> Result<Classified<'a>, Malformed> {
-    match ip.family {
-        IpFamily::V4 => transport(ip, vlans, ip.protocol, data),
-        IpFamily::V6 => {
-            let chain = Extensions::walk(ip.protocol, data)?;
-            if chain.fragment.is_some() {
-                return Err(Malformed::Fragment);
-            }
-            transport(ip, vlans, chain.protocol, &data[chain.length..])
+pub fn reassembled<'a>(
+    ip: &Ip,
+    vlans: Vlans,
+    extras: &Extras,
+    data: &'a [u8],
+    gaps: &Gaps,
+) -> Result<Classified<'a>, Malformed> {
+    let read = match ip.family {
+        IpFamily::V4 => transport(ip, vlans, extras, ip.protocol, data, gaps.clone()),
+        IpFamily::V6 => extended(ip, vlans, extras, data, gaps),
+    };
+    match read {
+        Err(Malformed::Cut) => {
+            // What the extension headers lead to may not be known.
+            let protocol = match ip.family {
+                IpFamily::V4 => ip.protocol,
+                IpFamily::V6 => {
+                    Extensions::walk(ip.protocol, &data[..gaps.sure(data)]).map_or(0, |chain| chain.protocol)
+                }
+            };
+            let flow = IpFlow { protocol, ..headless_flow(ip, vlans) };
+            let class = class_of(flow.protocol);
+            Ok(Classified::new(class, FlowKey::Ip(flow), Subject::Neighbour { asks: false }))
         }
+        read => read,
     }
 }
 
-fn transport<'a>(ip: &Ip, vlans: Vlans, protocol: u8, data: &'a [u8]) -> Result<Classified<'a>, Malformed> {
+fn extended<'a>(
+    ip: &Ip,
+    vlans: Vlans,
+    extras: &Extras,
+    data: &'a [u8],
+    gaps: &Gaps,
+) -> Result<Classified<'a>, Malformed> {
+    let sure = gaps.sure(data);
+    let chain = Extensions::walk(ip.protocol, &data[..sure])
+        .map_err(|error| if gaps.is_empty() { error } else { Malformed::Cut })?;
+    if chain.fragment.is_some() {
+        return Err(Malformed::Fragment);
+    }
+    let mut extras = extras.clone();
+    extras::v6(ip.protocol, &data[..chain.length], &mut extras);
+    let rest = &data[chain.length..];
+    transport(ip, vlans, &extras, chain.protocol, rest, gaps.after(chain.length))
+}
+
+fn transport<'a>(
+    ip: &Ip,
+    vlans: Vlans,
+    extras: &Extras,
+    protocol: u8,
+    data: &'a [u8],
+    gaps: Gaps,
+) -> Result<Classified<'a>, Malformed> {
     let flow = |sport, dport| FlowKey::Ip(ip_flow(ip, vlans, protocol, sport, dport));
-    let unit = |head: &[u8], body| Subject::Unit(Unit { head: SmallVec::from_slice(head), body });
-    let (class, key, subject) = match (protocol, ip.family) {
+    let (sure, total) = (gaps.sure(data), gaps.total(data).unwrap_or(data.len()));
+    Ok(match (protocol, ip.family) {
         (proto::TCP, _) => {
-            let segment = TcpSegment::parse(data)?;
-            (Class::Tcp, flow(segment.src_port, segment.dst_port), Subject::Tcp(segment))
+            let segment = TcpSegment::parse_cut(data, sure, total)?;
+            let header = TcpSegment::header(data);
+            let key = IpFlow {
+                extras: digest(extras),
+                ..ip_flow(ip, vlans, protocol, segment.src_port, segment.dst_port)
+            };
+            let mut tcp = Classified::new(Class::Tcp, FlowKey::Ip(key), Subject::Tcp(segment));
+            (tcp.gaps, tcp.header_cut) = (gaps.after(header), sure < header);
+            tcp
         }
         (proto::UDP, _) => {
-            let datagram = UdpDatagram::parse(data)?;
-            let head = datagram.length.to_be_bytes();
-            (Class::Udp, flow(datagram.src_port, datagram.dst_port), unit(&head, datagram.payload))
+            let datagram = UdpDatagram::parse_cut(data, sure, total)?;
+            let (key, length) = (flow(datagram.src_port, datagram.dst_port), datagram.length.to_be_bytes());
+            let gaps = gaps.after(UdpDatagram::HEADER);
+            Classified::unit(Class::Udp, key, &[extras, &length], datagram.payload, gaps)
         }
         (proto::ICMP, IpFamily::V4) | (proto::ICMPV6, IpFamily::V6) => {
-            let message = IcmpMessage::parse(ip.family, data)?;
+            let message = IcmpMessage::parse_cut(ip.family, data, sure, total)?;
             let kind = u16::from_be_bytes([message.kind_byte, message.code]);
+            let gaps = gaps.after(IcmpMessage::HEADER);
+            let said = |id| {
+                let head: [&[u8]; 2] = [extras, &message.rest];
+                Classified::unit(Class::Icmp, flow(kind, id), &head, message.payload, gaps.clone())
+            };
             match message.kind {
-                IcmpKind::Echo { id } => (Class::Icmp, flow(kind, id), unit(&message.rest, message.payload)),
-                IcmpKind::Other => (Class::Icmp, flow(kind, 0), unit(&message.rest, message.payload)),
+                IcmpKind::Echo { id } => said(id),
+                IcmpKind::Other => said(0),
                 IcmpKind::Neighbour { asks } => {
-                    (Class::Neighbour, flow(kind, 0), Subject::Neighbour { asks })
+                    Classified::new(Class::Neighbour, flow(kind, 0), Subject::Neighbour { asks })
                 }
                 IcmpKind::Error => {
-                    let quoted = quoted_flow(ip.family, message.payload);
-                    (Class::IcmpError, flow(kind, 0), Subject::Unit(Unit { head: quoted, body: &[] }))
+                    let known = message.payload.len().min(sure - IcmpMessage::HEADER);
+                    let quoted = Quoted::of(ip.family, &message.payload[..known]);
+                    let objects = message.objects(ip.family).unwrap_or(usize::MAX);
+                    let head: [&[u8]; 3] = [&digest(&quoted.flow).to_be_bytes(), extras, &message.rest];
+                    let body = message.payload.get(objects..).unwrap_or_default();
+                    let gaps = gaps.after(objects);
+                    let mut error = Classified::unit(Class::IcmpError, flow(kind, 0), &head, body, gaps);
+                    error.header_cut = quoted.cut && known < total - IcmpMessage::HEADER;
+                    error
                 }
             }
         }
-        (proto::IGMP, IpFamily::V4) => (Class::Neighbour, flow(0, 0), Subject::Neighbour { asks: false }),
-        _ => (Class::OtherIp, flow(0, 0), unit(&[], data)),
-    };
-    Ok(Classified { class, key, subject })
+        (proto::IGMP, IpFamily::V4) => {
+            Classified::new(Class::Neighbour, flow(0, 0), Subject::Neighbour { asks: false })
+        }
+        _ => Classified::unit(Class::OtherIp, flow(0, 0), &[extras], data, gaps),
+    })
 }
 
-/// The addresses, protocol and ports of the packet that an ICMP error quotes, as bytes to compare; shorter where the
-/// quote is cut.
-fn quoted_flow(family: IpFamily, quote: &[u8]) -> SmallVec<[u8; 64]> {
-    let mut flow = SmallVec::new();
-    let (addresses, protocol, ports) = match family {
-        IpFamily::V4 => (12..20, 9, usize::from(quote.first().map_or(0, |b| b & 0x0f)) * 4),
-        IpFamily::V6 => (8..40, 6, 40),
-    };
-    flow.extend_from_slice(quote.get(addresses).unwrap_or_default());
-    flow.extend(quote.get(protocol).copied());
-    // Ports, or what stands there: an echo's type and code would come with its checksum, which may differ.
-    if quote.get(protocol).is_some_and(|&p| matches!(p, proto::TCP | proto::UDP)) {
-        flow.extend_from_slice(quote.get(ports..ports + 4).unwrap_or_default());
+/// A number for what tells streams apart, 0 for nothing.
+fn digest(bytes: &[u8]) -> u64 {
+    if bytes.is_empty() {
+        return 0;
     }
-    flow
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish().max(1)
 }
 
 #[cfg(test)]

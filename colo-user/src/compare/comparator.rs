@@ -1,16 +1,16 @@
 //! The comparator as the shells see it: takes frames, finds their flow, hands out actions.
 
-use super::classify::{Class, Classified, FlowKey, Subject, Unit, classify, reassembled};
+use super::classify::{Class, Classified, FlowKey, Subject, classify, classify_cut};
 use super::context::{Context, Frames, Reason};
 use super::flows::{Comparison, Flows};
-use super::fragments::{Outcome, Partial, Reassembly};
+use super::fragments::{Datagram, Outcome, Partial, Reassembly};
+use super::lacking::Lacking;
 use super::policy::{Coverage, OPENING};
 use super::{Action, Counters, Limits, Policy, Token};
 use crate::mono::Mono;
 use crate::recent::Recent;
 use crate::wire::tcp::set_window;
 use crate::wire::{TcpFlags, TcpSegment};
-use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -44,6 +44,8 @@ pub struct Comparator {
     secondary_fragments: Reassembly<()>,
     /// Held although the table is full. While any are, frames of unknown flows join them: order within a flow.
     outside: VecDeque<Outside>,
+    /// What captures lack; nothing on a live path.
+    lacking: Lacking,
     /// Flows that clients begin: the secondary has heard of them, too.
     opening: Recent<FlowKey, ()>,
     kept: usize,
@@ -91,6 +93,7 @@ impl Comparator {
             primary_fragments: Reassembly::default(),
             secondary_fragments: Reassembly::default(),
             outside: VecDeque::new(),
+            lacking: Lacking::default(),
             opening: Recent::new(OPENING),
             kept: 0,
             held: 0,
@@ -102,8 +105,20 @@ impl Comparator {
 
     /// A frame of the primary's guest. It is held unless `out` says otherwise, now or later.
     pub fn primary(&mut self, now: Mono, token: Token, frame: &[u8], out: &mut Vec<Action>) {
+        self.primary_cut(now, token, frame, 0, out);
+    }
+
+    /// The same of a frame of which a capture lacks the last bytes, so many: see [`Self::set_lacking`].
+    pub fn primary_cut(
+        &mut self,
+        now: Mono,
+        token: Token,
+        frame: &[u8],
+        missing: usize,
+        out: &mut Vec<Action>,
+    ) {
         self.order += 1;
-        let classified = classify(frame);
+        let classified = classify_cut(frame, missing);
         if self.bypassed(&classified) {
             self.counters.primary[Class::Bypass as usize] += 1;
             context!(self, now, out).1.release(&Frames::One(token), Reason::Bypass);
@@ -114,7 +129,7 @@ impl Comparator {
             self.held += 1;
             match self.primary_fragments.add(now, of, (token, self.order)) {
                 Outcome::Waiting => self.bound_fragments(now, out),
-                Outcome::Whole(partial, data) => self.primary_whole(now, &partial, &data, out),
+                Outcome::Whole(partial, datagram) => self.primary_whole(now, &partial, &datagram, out),
                 Outcome::GivenUp(partial) => self.primary_pieces(now, &partial, out),
             }
         } else {
@@ -124,7 +139,12 @@ impl Comparator {
 
     /// A frame of the secondary's guest, of the same epoch and in the client's sequence space.
     pub fn secondary(&mut self, now: Mono, frame: &[u8], out: &mut Vec<Action>) {
-        let classified = classify(frame);
+        self.secondary_cut(now, frame, 0, out);
+    }
+
+    /// The same of a frame of which a capture lacks the last bytes, so many.
+    pub fn secondary_cut(&mut self, now: Mono, frame: &[u8], missing: usize, out: &mut Vec<Action>) {
+        let classified = classify_cut(frame, missing);
         if self.bypassed(&classified) {
             self.counters.secondary[Class::Bypass as usize] += 1;
             return;
@@ -133,7 +153,7 @@ impl Comparator {
         match &classified.subject {
             Subject::Fragment(of) => match self.secondary_fragments.add(now, of, ()) {
                 Outcome::Waiting => self.bound_fragments(now, out),
-                Outcome::Whole(partial, data) => match reassembled(&partial.ip, partial.vlans, &data) {
+                Outcome::Whole(partial, datagram) => match partial.read(&datagram) {
                     Ok(whole) => {
                         self.secondary_says(now, &whole, out);
                     }
@@ -158,11 +178,13 @@ impl Comparator {
     /// A frame that the client sent to the guest: what it acknowledges need not be kept any longer, and what it begins is new.
     pub fn client(&mut self, _now: Mono, frame: &[u8]) {
         let Some((key, segment)) = tcp_of(frame) else { return };
-        if let Some(at) = self.flows.find(&key)
-            && let Comparison::Tcp(tcp) = &mut self.flows.get(at).comparison
-        {
-            tcp.client(&segment, &mut self.kept);
-        } else if self.policy.coverage == Coverage::NewFlows && begins(&segment) {
+        let known = self.flows.of_connection(&key);
+        for &at in &known {
+            if let Comparison::Tcp(tcp) = &mut self.flows.get(at).comparison {
+                tcp.client(&segment, &mut self.kept);
+            }
+        }
+        if known.is_empty() && self.policy.coverage == Coverage::NewFlows && begins(&segment) {
             self.opening.touch(key, || ());
         }
     }
@@ -251,6 +273,11 @@ impl Comparator {
         self.opening.clear();
     }
 
+    /// What the captures that are compared lack, surveyed beforehand.
+    pub fn set_lacking(&mut self, lacking: Lacking) {
+        self.lacking = lacking;
+    }
+
     /// Both inputs have ended: what only one side has said is a divergence.
     pub fn finish(&mut self, now: Mono, out: &mut Vec<Action>) {
         let partial: Vec<_> = self.primary_fragments.drain().collect();
@@ -305,6 +332,8 @@ impl Comparator {
     }
 
     fn primary_says(&mut self, now: Mono, said: &Classified<'_>, frames: Frames, out: &mut Vec<Action>) {
+        let mut filled = Vec::new();
+        let said = &self.lacking.fill(said, &mut filled);
         if matches!(said.subject, Subject::Neighbour { .. }) {
             context!(self, now, out).1.release(&frames, Reason::Immediate);
             return;
@@ -329,6 +358,8 @@ impl Comparator {
 
     /// Returns the window that the frame is to be let out with if the client has to hear it, see `TcpFlow::secondary`.
     fn secondary_says(&mut self, now: Mono, said: &Classified<'_>, out: &mut Vec<Action>) -> Option<u16> {
+        let mut filled = Vec::new();
+        let said = &self.lacking.fill(said, &mut filled);
         if matches!(said.subject, Subject::Neighbour { .. }) {
             return None;
         }
@@ -367,7 +398,10 @@ impl Comparator {
         let unprotected = match &said.subject {
             Subject::Tcp(segment) if self.policy.coverage == Coverage::NewFlows => {
                 let answers = segment.flags.has(TcpFlags::ACK);
-                !segment.flags.has(TcpFlags::SYN) || answers && self.opening.remove(&said.key).is_none()
+                let connection = said.key.of_connection();
+                let begun = !segment.flags.has(TcpFlags::SYN)
+                    || answers && self.opening.remove(&connection).is_none();
+                begun && !self.flows.protects(&connection)
             }
             _ => false,
         };
@@ -395,12 +429,12 @@ impl Comparator {
         &mut self,
         now: Mono,
         partial: &Partial<PrimaryTag>,
-        data: &[u8],
+        datagram: &Datagram,
         out: &mut Vec<Action>,
     ) {
         self.held -= partial.pieces.len();
         let frames = Frames::Many(partial.pieces.iter().map(|piece| piece.tag.0).collect());
-        match reassembled(&partial.ip, partial.vlans, data) {
+        match partial.read(datagram) {
             Ok(whole) if self.bypassed(&whole) => {
                 context!(self, now, out).1.release(&frames, Reason::Bypass);
             }
@@ -418,16 +452,14 @@ impl Comparator {
         for piece in &partial.pieces {
             self.held -= 1;
             self.order = piece.tag.1;
-            let said = piece_said(partial, piece.offset, piece.more, &piece.data);
-            self.primary_says(now, &said, Frames::One(piece.tag.0), out);
+            self.primary_says(now, &partial.piece(piece), Frames::One(piece.tag.0), out);
         }
         self.order = order;
     }
 
     fn secondary_pieces(&mut self, now: Mono, partial: &Partial<()>, out: &mut Vec<Action>) {
         for piece in &partial.pieces {
-            let said = piece_said(partial, piece.offset, piece.more, &piece.data);
-            self.secondary_says(now, &said, out);
+            self.secondary_says(now, &partial.piece(piece), out);
         }
     }
 
@@ -472,18 +504,6 @@ impl Comparator {
     }
 }
 
-/// A fragment that is compared by itself: by offset and bytes.
-fn piece_said<'a, T>(partial: &Partial<T>, offset: u32, more: bool, data: &'a [u8]) -> Classified<'a> {
-    let mut head = SmallVec::new();
-    head.extend_from_slice(&offset.to_be_bytes());
-    head.push(u8::from(more));
-    Classified {
-        class: Class::Fragment,
-        key: super::classify::fragment_key(&partial.ip, partial.vlans),
-        subject: Subject::Unit(Unit { head, body: data }),
-    }
-}
-
 /// Whether a client begins a connection with `segment`.
 pub(super) const fn begins(segment: &TcpSegment<'_>) -> bool {
     segment.flags.0 & (TcpFlags::SYN.0 | TcpFlags::ACK.0 | TcpFlags::RST.0) == TcpFlags::SYN.0
@@ -493,7 +513,7 @@ pub(super) const fn begins(segment: &TcpSegment<'_>) -> bool {
 fn tcp_of(frame: &[u8]) -> Option<(FlowKey, TcpSegment<'_>)> {
     match classify(frame) {
         Classified { key: FlowKey::Ip(flow), subject: Subject::Tcp(segment), .. } => {
-            Some((FlowKey::Ip(flow.reversed()), segment))
+            Some((FlowKey::Ip(flow.reversed()).of_connection(), segment))
         }
         _ => None,
     }

@@ -4,9 +4,10 @@
 //! *released* when it is the first in its flow. A unit of the secondary that has no equal yet is *ahead*. Equals are
 //! looked for within a bounded window, so that two units in another order are no divergence.
 
-use super::classify::{Class, FlowKey, Unit};
+use super::classify::{Class, FlowKey, QUOTED, Unit};
 use super::context::{Context, Frames, Reason};
 use super::divergence::{Divergence, DivergenceKind, EXCERPT};
+use super::gaps::{Gaps, first_difference, same_length};
 use crate::mono::Mono;
 use std::collections::VecDeque;
 
@@ -15,11 +16,12 @@ use std::collections::VecDeque;
 struct Kept {
     head: Box<[u8]>,
     body: Box<[u8]>,
+    gaps: Gaps,
 }
 
 impl Kept {
     fn of(unit: &Unit<'_>) -> Self {
-        Self { head: unit.head.as_slice().into(), body: unit.body.into() }
+        Self { head: unit.head.as_slice().into(), body: unit.body.into(), gaps: unit.gaps.clone() }
     }
 
     fn len(&self) -> usize {
@@ -27,7 +29,12 @@ impl Kept {
     }
 
     fn says(&self, unit: &Unit<'_>) -> bool {
-        *self.body == *unit.body && *self.head == *unit.head
+        if self.gaps.is_empty() && unit.gaps.is_empty() {
+            return *self.body == *unit.body && *self.head == *unit.head;
+        }
+        *self.head == *unit.head
+            && same_length((&self.body, &self.gaps), (unit.body, &unit.gaps))
+            && first_difference((&self.body, &self.gaps), (unit.body, &unit.gaps)).is_none()
     }
 }
 
@@ -194,40 +201,32 @@ impl UnitFlow {
     ) -> Option<Divergence> {
         let primary = self.held.iter().find_map(|held| held.unmatched.as_ref());
         let secondary = self.ahead.front().map(|(_, kept)| kept);
-        let none: &[u8] = &[];
-        let (p, s) = (primary.map_or(none, |k| &k.body), secondary.map_or(none, |k| &k.body));
-        let (kind, offset) = match (primary, secondary) {
+        Some(match (primary, secondary) {
             (None, None) => return None,
-            (Some(_), None) => (only_primary, None),
-            (None, Some(_)) => (only_secondary, None),
-            (Some(pk), Some(sk)) => match p.iter().zip(s).position(|(a, b)| a != b) {
-                _ if p.len() != s.len() => {
-                    let common = p.iter().zip(s).take_while(|(a, b)| a == b).count();
-                    (DivergenceKind::Length, Some(common))
-                }
-                Some(at) => (DivergenceKind::Payload, Some(at)),
-                None if pk.head != sk.head => (DivergenceKind::Payload, Some(0)),
-                // Equal, but farther apart than the window.
-                None => (only_primary, None),
-            },
-        };
-        let excerpt = |bytes: &[u8]| {
-            let rest = &bytes[offset.unwrap_or(0).min(bytes.len())..];
-            rest[..rest.len().min(EXCERPT)].to_vec()
-        };
-        Some(Divergence {
-            flow: *key,
-            kind,
-            seq: None,
-            offset: offset.map(|o| o as u64),
-            primary: excerpt(p),
-            secondary: excerpt(s),
+            (Some(primary), None) => told(key, only_primary, None, &primary.body, &[]),
+            (None, Some(secondary)) => told(key, only_secondary, None, &[], &secondary.body),
+            // Equal ones are farther apart than the window.
+            (Some(primary), Some(secondary)) => between(key, primary, secondary)
+                .unwrap_or_else(|| told(key, only_primary, None, &primary.body, &secondary.body)),
+        })
+    }
+
+    /// Of ICMP errors, two about the same flow of which each guest has said one.
+    fn contradiction(&self) -> Option<(&Kept, &Kept)> {
+        let of_primary = self.held.iter().filter_map(|held| held.unmatched.as_ref());
+        of_primary.into_iter().find_map(|primary| {
+            let quotes = |kept: &Kept| kept.head.get(..QUOTED) == primary.head.get(..QUOTED);
+            let said = self.ahead.iter().map(|(_, kept)| kept).find(|kept| quotes(kept))?;
+            Some((primary, said))
         })
     }
 
     /// The end of both inputs: what only one side said is a divergence.
     pub(super) fn finish(&mut self, key: &FlowKey, cx: &mut Context<'_>) {
         if self.class == Class::IcmpError {
+            // That is not for what limits the rate.
+            let contradiction = self.contradiction().and_then(|(p, s)| between(key, p, s));
+            contradiction.into_iter().for_each(|divergence| cx.diverge(divergence));
             for held in self.held.drain(..) {
                 *cx.kept -= held.unmatched.map_or(0, |kept| kept.len());
                 cx.drop_held(&held.frames);
@@ -261,6 +260,46 @@ impl UnitFlow {
     /// Whether it holds nothing of either side.
     pub(super) fn empty(&self) -> bool {
         self.held.is_empty() && self.ahead.is_empty()
+    }
+}
+
+/// What two units differ in; `None` if in nothing.
+fn between(key: &FlowKey, primary: &Kept, secondary: &Kept) -> Option<Divergence> {
+    let (p, s) = (&*primary.body, &*secondary.body);
+    let at = first_difference((p, &primary.gaps), (s, &secondary.gaps));
+    if !same_length((p, &primary.gaps), (s, &secondary.gaps)) {
+        let at = at.unwrap_or_else(|| p.len().min(s.len()));
+        return Some(told(key, DivergenceKind::Length, Some(at), p, s));
+    }
+    match at {
+        Some(_) => Some(told(key, DivergenceKind::Payload, at, p, s)),
+        // Header fields are quoted instead of the payload.
+        None if primary.head != secondary.head => {
+            Some(told(key, DivergenceKind::Flags, None, &primary.head, &secondary.head))
+        }
+        None => None,
+    }
+}
+
+/// A divergence with excerpts from `offset` on.
+fn told(
+    key: &FlowKey,
+    kind: DivergenceKind,
+    offset: Option<usize>,
+    primary: &[u8],
+    secondary: &[u8],
+) -> Divergence {
+    let excerpt = |bytes: &[u8]| {
+        let rest = &bytes[offset.unwrap_or(0).min(bytes.len())..];
+        rest[..rest.len().min(EXCERPT)].to_vec()
+    };
+    Divergence {
+        flow: *key,
+        kind,
+        seq: None,
+        offset: offset.map(|o| o as u64),
+        primary: excerpt(primary),
+        secondary: excerpt(secondary),
     }
 }
 

@@ -16,7 +16,7 @@ pub enum DivergenceKind {
     Payload,
     /// The same place ends earlier on one side, or a datagram has another length.
     Length,
-    /// SYN options or control bits differ.
+    /// SYN options, control bits or, of anything but TCP, header fields differ.
     Flags,
     /// The secondary has not said in time what the primary said.
     LateSecondary,

@@ -11,8 +11,10 @@ use super::tcp::TcpFlow;
 use crate::mono::Mono;
 use hashbrown::HashTable;
 use slab::Slab;
+use smallvec::SmallVec;
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::hash_map::Entry;
+use std::collections::{BinaryHeap, HashMap};
 use std::hash::BuildHasher;
 
 /// What is compared in a flow.
@@ -42,6 +44,8 @@ pub(super) struct Flow {
 pub(super) struct Flows {
     slab: Slab<Flow>,
     index: HashTable<usize>,
+    /// Connections whose packets have IP options or extension headers, and the names of their flows. Nearly always none.
+    labelled: HashMap<FlowKey, SmallVec<[FlowKey; 1]>, foldhash::fast::RandomState>,
     /// Guests choose the keys: the hash is seeded per process.
     hasher: foldhash::fast::RandomState,
     deadlines: BinaryHeap<Reverse<(Mono, usize, u64)>>,
@@ -55,6 +59,7 @@ impl Flows {
         Self {
             slab: Slab::new(),
             index: HashTable::new(),
+            labelled: HashMap::default(),
             hasher: foldhash::fast::RandomState::default(),
             deadlines: BinaryHeap::new(),
             generation: 0,
@@ -77,7 +82,24 @@ impl Flows {
         let at = self.slab.insert(flow);
         let (slab, hasher) = (&self.slab, &self.hasher);
         self.index.insert_unique(hasher.hash_one(key), at, |&at| hasher.hash_one(slab[at].key));
+        if key.is_labelled() {
+            self.labelled.entry(key.of_connection()).or_default().push(key);
+        }
         at
+    }
+
+    /// The flows of a connection, whatever its packets say beside their segments.
+    pub(super) fn of_connection(&self, connection: &FlowKey) -> SmallVec<[usize; 2]> {
+        let plain = self.find(connection).into_iter();
+        let labelled = self.labelled.get(connection).into_iter().flatten();
+        plain.chain(labelled.filter_map(|key| self.find(key))).collect()
+    }
+
+    /// Whether one of a connection's flows is compared although not all are.
+    pub(super) fn protects(&self, connection: &FlowKey) -> bool {
+        self.of_connection(connection)
+            .iter()
+            .any(|&at| matches!(&self.slab[at].comparison, Comparison::Tcp(tcp) if tcp.protected()))
     }
 
     pub(super) fn get(&mut self, at: usize) -> &mut Flow {
@@ -89,6 +111,14 @@ impl Flows {
         let hash = self.hasher.hash_one(flow.key);
         if let Ok(entry) = self.index.find_entry(hash, |&other| other == at) {
             entry.remove();
+        }
+        if flow.key.is_labelled()
+            && let Entry::Occupied(mut flows) = self.labelled.entry(flow.key.of_connection())
+        {
+            flows.get_mut().retain(|key| *key != flow.key);
+            if flows.get().is_empty() {
+                flows.remove();
+            }
         }
         flow
     }
@@ -166,6 +196,7 @@ impl Flows {
     pub(super) fn clear(&mut self) {
         self.slab = Slab::new();
         self.index = HashTable::new();
+        self.labelled.clear();
         self.deadlines.clear();
     }
 }

@@ -4,10 +4,12 @@
 //! class with the tokens of its frames. Pieces that can never become whole (overlapping with other bytes, more than [`MAX_PIECES`], or
 //! still partial when the wait or the table's bound ends) are *given up*: compared one by one, by offset and bytes.
 
-use super::classify::FragmentOf;
+use super::classify::{Class, Classified, FragmentOf, fragment_key, reassembled};
+use super::gaps::Gaps;
 use super::policy::Limits;
 use crate::mono::Mono;
-use crate::wire::{Ip, IpFamily, Vlans};
+use crate::wire::extras::Extras;
+use crate::wire::{Ip, IpFamily, Malformed, Vlans};
 use std::collections::{BTreeMap, HashMap};
 
 /// Most pieces of one datagram, duplicates included: 65,535 bytes at the smallest IPv6 MTU are 54.
@@ -31,8 +33,12 @@ pub struct Piece<T> {
     pub offset: u32,
     /// Whether more follow.
     pub more: bool,
-    /// The data.
+    /// The data, as far as it is known.
     pub data: Box<[u8]>,
+    /// Bytes of it that a capture lacks behind that.
+    missing: usize,
+    /// What its packet says beside the data.
+    extras: Extras,
     /// The caller's.
     pub tag: T,
 }
@@ -40,10 +46,12 @@ pub struct Piece<T> {
 /// The pieces of one datagram, in order of arrival.
 #[derive(Clone)]
 pub struct Partial<T> {
-    /// Header of the piece that came first.
-    pub ip: Ip,
-    /// VLAN ids.
-    pub vlans: Vlans,
+    /// Header of the piece that came first, or of the first one.
+    ip: Ip,
+    /// Tags.
+    vlans: Vlans,
+    /// What the packet of the first piece says beside the data.
+    extras: Extras,
     /// The pieces.
     pub pieces: Vec<Piece<T>>,
     /// Place in the order of ages.
@@ -55,10 +63,16 @@ pub struct Partial<T> {
 pub enum Outcome<T> {
     /// It waits for the rest.
     Waiting,
-    /// The datagram is whole: its bytes, and its pieces in order of arrival.
-    Whole(Partial<T>, Vec<u8>),
+    /// The datagram is whole: its pieces in order of arrival, and its bytes.
+    Whole(Partial<T>, Datagram),
     /// It contradicts an earlier piece: all of them are to be compared one by one.
     GivenUp(Partial<T>),
+}
+
+/// A datagram that was put together.
+pub struct Datagram {
+    data: Vec<u8>,
+    gaps: Gaps,
 }
 
 /// Datagrams of one side in reassembly.
@@ -92,15 +106,22 @@ impl<T> Reassembly<T> {
             self.begun += 1;
             let age = (now, self.begun);
             self.ages.insert(age, key);
-            Partial { ip: of.ip, vlans: of.vlans, pieces: Vec::new(), age, bytes: 0 }
+            Partial { ip: of.ip, vlans: of.vlans, extras: Extras::new(), pieces: Vec::new(), age, bytes: 0 }
         });
         if of.fragment.offset == 0 {
-            // The next header of a datagram is the first fragment's (RFC 8200 section 4.5).
-            partial.ip = of.ip;
+            // The next header of a datagram is the first fragment's (RFC 8200 section 4.5), and so are the options.
+            (partial.ip, partial.extras) = (of.ip, of.extras.clone());
         }
-        let piece = Piece { offset: of.fragment.offset, more: of.fragment.more, data: of.data.into(), tag };
-        partial.bytes += piece.data.len();
-        self.bytes += piece.data.len();
+        let piece = Piece {
+            offset: of.fragment.offset,
+            more: of.fragment.more,
+            data: of.data.into(),
+            missing: of.ip.missing,
+            extras: of.extras.clone(),
+            tag,
+        };
+        partial.bytes += piece.data.len() + piece.missing;
+        self.bytes += piece.data.len() + piece.missing;
         let contradicts = partial.pieces.len() >= MAX_PIECES || partial.contradicts(&piece);
         partial.pieces.push(piece);
         if contradicts {
@@ -152,38 +173,70 @@ impl<T> Reassembly<T> {
     }
 }
 
+impl<T> Piece<T> {
+    /// Where it begins in the datagram, where it ends, and up to where its bytes are known.
+    fn span(&self) -> (usize, usize, usize) {
+        let known = self.offset as usize + self.data.len();
+        (self.offset as usize, known + self.missing, known)
+    }
+}
+
 impl<T> Partial<T> {
     /// Whether `new` overlaps an earlier piece with other bytes, or disagrees about the end.
     fn contradicts(&self, new: &Piece<T>) -> bool {
-        let end = |p: &Piece<T>| p.offset as usize + p.data.len();
+        let (begins, ends, known) = new.span();
         self.pieces.iter().any(|old| {
-            let (from, to) = (old.offset.max(new.offset) as usize, end(old).min(end(new)));
+            let (old_begins, old_ends, old_known) = old.span();
+            let (from, to) = (old_begins.max(begins), old_known.min(known));
             let differ = from < to
-                && old.data[from - old.offset as usize..to - old.offset as usize]
-                    != new.data[from - new.offset as usize..to - new.offset as usize];
-            let past_end = (!old.more && end(new) > end(old))
-                || (!new.more && end(old) > end(new))
-                || (!old.more && new.more && end(new) == end(old))
-                || (!new.more && old.more && end(new) == end(old));
+                && old.data[from - old_begins..to - old_begins] != new.data[from - begins..to - begins];
+            let past_end = (!old.more && ends > old_ends)
+                || (!new.more && old_ends > ends)
+                || (!old.more && new.more && ends == old_ends)
+                || (!new.more && old.more && ends == old_ends);
             differ || past_end
         })
     }
 
-    /// The whole datagram's bytes, once there is no gap.
-    fn assembled(&self) -> Option<Vec<u8>> {
-        let last = self.pieces.iter().find(|p| !p.more)?;
-        let total = last.offset as usize + last.data.len();
+    /// The whole datagram's bytes, once there is no gap between the pieces.
+    fn assembled(&self) -> Option<Datagram> {
+        let (_, total, _) = self.pieces.iter().find(|p| !p.more)?.span();
         if self.bytes < total {
             return None;
         }
         let mut order: Vec<&Piece<T>> = self.pieces.iter().collect();
         order.sort_by_key(|p| p.offset);
-        let mut data = Vec::with_capacity(total);
-        for piece in order {
-            let skip = data.len().checked_sub(piece.offset as usize)?;
-            data.extend_from_slice(piece.data.get(skip..).unwrap_or_default());
+        let covered = order.iter().try_fold(0, |covered, piece| {
+            let (begins, ends, _) = piece.span();
+            (begins <= covered).then(|| ends.max(covered))
+        });
+        if covered != Some(total) {
+            return None;
         }
-        (data.len() == total).then_some(data)
+        let mut data = vec![0; total];
+        let mut known = Vec::with_capacity(order.len());
+        for piece in order {
+            let (begins, _, end) = piece.span();
+            data[begins..end].copy_from_slice(&piece.data);
+            known.push(begins..end);
+        }
+        Some(Datagram { data, gaps: Gaps::between(known, total) })
+    }
+
+    /// Reads the datagram that was put together from this.
+    ///
+    /// # Errors
+    /// What contradicts itself.
+    pub fn read<'a>(&self, datagram: &'a Datagram) -> Result<Classified<'a>, Malformed> {
+        reassembled(&self.ip, self.vlans, &self.extras, &datagram.data, &datagram.gaps)
+    }
+
+    /// One of its pieces, to be compared by itself: by offset and bytes.
+    #[must_use]
+    pub fn piece<'a>(&self, piece: &'a Piece<T>) -> Classified<'a> {
+        let place: [&[u8]; 3] = [&piece.offset.to_be_bytes(), &[u8::from(piece.more)], &piece.extras];
+        let gaps = Gaps::behind(piece.data.len(), piece.missing);
+        Classified::unit(Class::Fragment, fragment_key(&self.ip, self.vlans), &place, &piece.data, gaps)
     }
 }
 

@@ -6,10 +6,11 @@
 //! input and `now` go in, actions come out, and [`Comparator::next_deadline`] says when to call
 //! [`Comparator::tick`] at the latest.
 //!
-//! The life of a frame, by file: [`classify`] says what it is and which flow it belongs to, [`fragments`] puts
+//! The life of a frame, by file: [`classify`] says what it is and which flow ([`key`]) it belongs to, [`fragments`] puts
 //! datagrams together, then one of `tcp` (two byte streams in the client's sequence space) or `datagram`
 //! (everything that comes in units) decides. `flows` is the table they live in, [`policy`] the limits and waits,
-//! [`divergence`] what is reported, [`counters`] what is counted.
+//! [`divergence`] what is reported, [`counters`] what is counted. [`gaps`] and [`lacking`] are for captures that cut
+//! frames short.
 //!
 //! States of a held frame: *held* until everything it says has been said by the secondary, then *released* in the
 //! order in which its flow was captured. A *divergence* asks for a checkpoint and leaves the frame held;
@@ -19,6 +20,9 @@ pub mod classify;
 pub mod counters;
 pub mod divergence;
 pub mod fragments;
+pub mod gaps;
+pub mod key;
+pub mod lacking;
 pub mod policy;
 
 mod comparator;

@@ -69,15 +69,25 @@ impl Rig {
 
     /// The primary says a frame; its number.
     pub fn p(&mut self, frame: &[u8]) -> u64 {
+        self.p_cut(frame, 0)
+    }
+
+    /// A frame of the primary's that a capture cut short by so many bytes.
+    pub fn p_cut(&mut self, frame: &[u8], missing: usize) -> u64 {
         let token = self.next;
         self.next += 1;
-        self.c.primary(self.now, Token(token), frame, &mut self.out);
+        self.c.primary_cut(self.now, Token(token), frame, missing, &mut self.out);
         self.collect();
         token
     }
 
     pub fn s(&mut self, frame: &[u8]) {
-        self.c.secondary(self.now, frame, &mut self.out);
+        self.s_cut(frame, 0);
+    }
+
+    /// A frame of the secondary's that a capture cut short by so many bytes.
+    pub fn s_cut(&mut self, frame: &[u8], missing: usize) {
+        self.c.secondary_cut(self.now, frame, missing, &mut self.out);
         self.collect();
     }
 

@@ -1,7 +1,7 @@
 //! Programs and maps that outlive their agent: pinned in a bpffs, found there again by the next one.
 //!
 //! ```text
-//! /sys/fs/bpf/colo/v3/            the ABI's version
+//! /sys/fs/bpf/colo/v4/            the ABI's version
 //!     1a-7/                       network namespace (its cookie) and index of the guest's interface
 //!         MODE, SETTINGS, ...     the maps
 //!         link_uplink, link_guest the programs where they are attached; written last

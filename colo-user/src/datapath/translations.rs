@@ -5,6 +5,7 @@ use std::os::fd::AsFd as _;
 
 use aya::Pod;
 use aya::maps::{Array, HashMap, Map, MapError};
+use colo_ebpf::tags::MAX_TAGS;
 use colo_ebpf::translation::{
     self, FAMILY_V4, FAMILY_V6, FlowEntry, FlowKey, NumberDelta, Translating, guest, peer,
 };
@@ -17,7 +18,7 @@ use super::programs::{Programs, map_error, missing};
 use crate::mono::Mono;
 use crate::translate::limits::{MSL, TAKEOVER_GRACE, ZERO_IDLE};
 use crate::translate::{Base, Delta, EntryView, Flow, Handshake};
-use crate::wire::IpFamily;
+use crate::wire::{IpFamily, Vlans};
 
 /// Entries read at a time, and most that one [`Datapath::forget_closed`] looks at: a fraction of a millisecond.
 pub const JANITOR_BATCH: usize = 4096;
@@ -237,7 +238,7 @@ const EMPTY_KEY: FlowKey = FlowKey {
     peer: [0; 16],
     guest_port: 0,
     peer_port: 0,
-    vlans: [0; 2],
+    vlans: [0; MAX_TAGS],
     family: 0,
     reserved: 0,
 };
@@ -248,13 +249,13 @@ fn key_of(flow: &Flow) -> FlowKey {
         IpFamily::V6 => FAMILY_V6,
     };
     let Flow { guest, peer, guest_port, peer_port, vlans, .. } = *flow;
-    FlowKey { guest, peer, guest_port, peer_port, vlans, family, reserved: 0 }
+    FlowKey { guest, peer, guest_port, peer_port, vlans: vlans.slots(), family, reserved: 0 }
 }
 
 fn flow_of(key: &FlowKey) -> Flow {
     let FlowKey { guest, peer, guest_port, peer_port, vlans, family, .. } = *key;
     let family = if family == FAMILY_V4 { IpFamily::V4 } else { IpFamily::V6 };
-    Flow { family, vlans, guest, peer, guest_port, peer_port }
+    Flow { family, vlans: Vlans::from_slots(vlans), guest, peer, guest_port, peer_port }
 }
 
 /// Whether anything may have to be changed in the flow's segments.

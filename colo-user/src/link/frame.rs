@@ -38,7 +38,7 @@ use std::time::Duration;
 /// First bytes of a hello.
 pub const MAGIC: [u8; 8] = *b"COLOLINK";
 /// The link version this build speaks.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 /// The stream after the hello is plain text.
 pub const SECURITY_NONE: u8 = 0;
 /// Longest security blob of a hello.

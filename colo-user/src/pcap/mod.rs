@@ -1,25 +1,25 @@
-//! Capture files, pcap and pcapng, as a stream of Ethernet frames.
+//! Capture files as a stream of Ethernet frames: pcap ([`classic`]) and pcapng ([`blocks`]).
 //!
-//! Both byte orders, both timestamp resolutions and every section and interface of a pcapng file are read.
-//! Timestamps are not: what two guests said is compared, not when. A file that ends within a record, or whose
-//! records contradict themselves, is an error that says after which frame; nothing is skipped.
+//! Both byte orders, both timestamp resolutions, longer record headers, and every section and interface of a pcapng file are
+//! read. Timestamps are not: what two guests said is compared, not when. A declared frame check sequence is cut off: it is no content.
+//! A file that ends within a record, or whose records contradict themselves, is an error that says after which frame; nothing is
+//! skipped.
 
-use std::{fmt, fs::File, io, path::Path};
+mod blocks;
+mod classic;
 
-use pcap_parser::{
-    Block, Linktype, PcapBlockOwned, PcapError, create_reader,
-    traits::{PcapNGPacketBlock as _, PcapReaderIterator},
+use std::{
+    fmt,
+    fs::File,
+    io::{self, Cursor, Read},
+    path::Path,
 };
-use thiserror::Error;
 
-/// Bytes read at a time.
-const BUFFER: usize = 256 * 1024;
+use pcap_parser::Linktype;
+use thiserror::Error;
 
 /// The largest record that is read. Real ones end at libpcap's largest snap length, 256 KiB.
 const MAX_RECORD: usize = 16 * 1024 * 1024;
-
-/// `pcapng` block type of the obsolete packet block.
-const OBSOLETE_PACKET_BLOCK: u32 = 2;
 
 /// Why a capture cannot be used. [`CaptureError::reason`] says what, the rest where.
 #[derive(Debug, Error)]
@@ -49,9 +49,15 @@ pub enum Reason {
     /// The file cannot be opened or read.
     #[error("cannot be read: {0}")]
     Io(io::Error),
-    /// Neither magic number.
+    /// There is nothing in the file.
+    #[error("is empty: not even a capture without frames")]
+    Empty,
+    /// No magic number of a capture.
     #[error("is neither pcap nor pcapng")]
     Unknown,
+    /// A file format that is older or newer than any that is known.
+    #[error("is pcap of version {0}.{1}, known is 2; rewrite it with `editcap -F pcap`")]
+    Version(u16, u16),
     /// The file ends within its header or within a record.
     #[error("ends in the middle of a record: the capture is truncated or damaged")]
     Truncated,
@@ -63,41 +69,62 @@ pub enum Reason {
         "has link type {0}, only Ethernet is compared; capture on the guest's own interface (not on `any`)"
     )]
     LinkType(LinkType),
-    /// A pcapng block that is no longer written and carries frames.
-    #[error("has obsolete packet blocks; rewrite it with `editcap -F pcapng`")]
-    Obsolete,
 }
 
 /// A link type by number and, where it has one, name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LinkType(i32);
+pub struct LinkType(u32);
 
 impl fmt::Display for LinkType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.0, Linktype(self.0))
+        write!(f, "{} ({})", self.0, Linktype(self.0.cast_signed()))
     }
 }
 
-/// One captured frame.
+/// One captured frame, without its check sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Captured<'a> {
     /// The bytes captured.
     pub frame: &'a [u8],
-    /// True when the capture kept fewer bytes than the frame had (a snap length).
-    pub cut: bool,
+    /// How many more the frame had: the capture was told to keep the first ones (a snap length).
+    pub missing: usize,
+}
+
+/// Where a frame lies in what was read last.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    start: usize,
+    length: usize,
+    missing: usize,
+}
+
+impl Place {
+    /// Of a frame that was `original` bytes long, the `captured` ones from `start` on, less a check sequence of `check` bytes at the
+    /// frame's end.
+    const fn new(start: usize, captured: usize, original: usize, check: usize) -> Self {
+        // A record that has more than there was is taken at its word about what it has.
+        let whole = if original < captured { captured } else { original };
+        let content = whole.saturating_sub(check);
+        let length = if content < captured { content } else { captured };
+        Self { start, length, missing: content - length }
+    }
+}
+
+/// One of the file formats.
+trait Format: Send {
+    /// Reads up to the next frame; `None` at the end of the file.
+    fn step(&mut self) -> Result<Option<Place>, Reason>;
+    /// What the place lies in.
+    fn data(&self) -> &[u8];
+    /// Bytes read before the record at hand.
+    fn offset(&self) -> usize;
 }
 
 /// A capture being read.
 pub struct Capture {
     file: String,
-    reader: Box<dyn PcapReaderIterator + Send>,
-    /// Size of the parser's buffer, which grows for large records.
-    capacity: usize,
-    /// Link types by interface; a pcap file has one.
-    interfaces: Vec<Linktype>,
+    format: Box<dyn Format>,
     frames: u64,
-    /// Bytes of the record given out last, to be passed over at the next call.
-    last: usize,
 }
 
 impl fmt::Debug for Capture {
@@ -122,18 +149,24 @@ impl Capture {
     }
 
     /// Reads a capture from anything; `name` is for messages.
-    pub fn new(name: String, source: impl io::Read + Send + 'static) -> Result<Self, CaptureError> {
-        let reader = create_reader(BUFFER, Whole(source)).map_err(|e| CaptureError {
-            file: name.clone(),
-            reason: match e {
-                PcapError::ReadError => Reason::Io(io::ErrorKind::Other.into()),
-                PcapError::Incomplete(_) | PcapError::UnexpectedEof => Reason::Truncated,
-                _ => Reason::Unknown,
-            },
-            frames: 0,
-            offset: 0,
-        })?;
-        Ok(Self { file: name, reader, capacity: BUFFER, interfaces: Vec::new(), frames: 0, last: 0 })
+    pub fn new(name: String, mut source: impl Read + Send + 'static) -> Result<Self, CaptureError> {
+        let format = (|| {
+            let mut magic = [0; 4];
+            match fill(&mut source, &mut magic).map_err(Reason::Io)? {
+                0 => return Err(Reason::Empty),
+                4 => {}
+                _ => return Err(Reason::Truncated),
+            }
+            let whole = Cursor::new(magic).chain(source);
+            match magic {
+                blocks::MAGIC => blocks::open(whole),
+                _ => classic::open(whole),
+            }
+        })();
+        match format {
+            Ok(format) => Ok(Self { file: name, format, frames: 0 }),
+            Err(reason) => Err(CaptureError { file: name, reason, frames: 0, offset: 0 }),
+        }
     }
 
     /// The next frame, `None` at the end of the file. After an error there is nothing more to read.
@@ -142,139 +175,47 @@ impl Capture {
     }
 
     /// The next frame that is `wanted`; the others are passed over.
-    pub fn find(&mut self, wanted: impl Fn(&[u8]) -> bool) -> Result<Option<Captured<'_>>, CaptureError> {
+    pub fn find(
+        &mut self,
+        mut wanted: impl FnMut(&[u8]) -> bool,
+    ) -> Result<Option<Captured<'_>>, CaptureError> {
         let place = loop {
-            match self.step() {
+            match self.format.step() {
                 Ok(None) => return Ok(None),
                 Ok(Some(place)) => {
                     self.frames += 1;
-                    if wanted(&self.reader.data()[place.start..place.start + place.length]) {
+                    if wanted(&self.format.data()[place.start..place.start + place.length]) {
                         break place;
                     }
                 }
                 Err(reason) => {
-                    let (file, offset) = (self.file.clone(), self.reader.consumed());
+                    let (file, offset) = (self.file.clone(), self.format.offset());
                     return Err(CaptureError { file, reason, frames: self.frames, offset });
                 }
             }
         };
-        let frame = &self.reader.data()[place.start..place.start + place.length];
-        Ok(Some(Captured { frame, cut: place.cut }))
-    }
-
-    /// Steps to the next record with a frame. Where the frame lies is told relative to the record's start, as the
-    /// record itself is borrowed from the parser's buffer.
-    fn step(&mut self) -> Result<Option<Place>, Reason> {
-        loop {
-            self.reader.consume(std::mem::take(&mut self.last));
-            let trouble = match self.reader.next() {
-                Ok((size, block)) => {
-                    self.last = size;
-                    match examine(&block, &mut self.interfaces)? {
-                        Some(place) if place.start + place.length <= size => return Ok(Some(place)),
-                        Some(_) => return Err(Reason::Malformed),
-                        None => continue,
-                    }
-                }
-                Err(PcapError::Eof) => return Ok(None),
-                Err(PcapError::Incomplete(_)) => Trouble::Short,
-                Err(PcapError::BufferTooSmall) => Trouble::Small,
-                Err(PcapError::UnexpectedEof) => return Err(Reason::Truncated),
-                Err(PcapError::ReadError) => return Err(Reason::Io(io::ErrorKind::Other.into())),
-                Err(_) => return Err(Reason::Malformed),
-            };
-            match trouble {
-                Trouble::Short => {
-                    self.reader.refill().map_err(|_| Reason::Io(io::ErrorKind::Other.into()))?;
-                }
-                Trouble::Small if self.capacity < MAX_RECORD => {
-                    self.capacity *= 2;
-                    self.reader.grow(self.capacity);
-                    self.reader.refill().map_err(|_| Reason::Io(io::ErrorKind::Other.into()))?;
-                }
-                Trouble::Small => return Err(Reason::Malformed),
-            }
-        }
+        let frame = &self.format.data()[place.start..place.start + place.length];
+        Ok(Some(Captured { frame, missing: place.missing }))
     }
 }
 
-/// What the parser lacks.
-enum Trouble {
-    /// Bytes.
-    Short,
-    /// Room for them.
-    Small,
+/// Only Ethernet is compared.
+const fn ethernet(link: u32) -> Result<(), Reason> {
+    if link == Linktype::ETHERNET.0.cast_unsigned() { Ok(()) } else { Err(Reason::LinkType(LinkType(link))) }
 }
 
-/// Where a frame lies in its record.
-struct Place {
-    start: usize,
-    length: usize,
-    cut: bool,
-}
-
-/// What a record means: a frame, or something that describes frames.
-fn examine(block: &PcapBlockOwned<'_>, interfaces: &mut Vec<Linktype>) -> Result<Option<Place>, Reason> {
-    match block {
-        PcapBlockOwned::LegacyHeader(header) => {
-            // The upper bits tell about frame check sequences.
-            interfaces.push(Linktype(header.network.0 & 0x03ff_ffff));
-            Ok(None)
+/// Reads until `buffer` is full or the source ends: how much there was.
+fn fill(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match source.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
         }
-        PcapBlockOwned::Legacy(record) => {
-            ethernet(interfaces.first())?;
-            let start = 16;
-            Ok(Some(Place { start, length: record.data.len(), cut: record.caplen < record.origlen }))
-        }
-        PcapBlockOwned::NG(Block::SectionHeader(_)) => {
-            interfaces.clear();
-            Ok(None)
-        }
-        PcapBlockOwned::NG(Block::InterfaceDescription(interface)) => {
-            interfaces.push(interface.linktype);
-            Ok(None)
-        }
-        PcapBlockOwned::NG(Block::EnhancedPacket(packet)) => {
-            ethernet(interfaces.get(packet.if_id as usize))?;
-            let cut = packet.caplen < packet.origlen;
-            Ok(Some(Place { start: 28, length: packet.caplen as usize, cut }))
-        }
-        PcapBlockOwned::NG(Block::SimplePacket(packet)) => {
-            ethernet(interfaces.first())?;
-            let length = packet.packet_data().len();
-            Ok(Some(Place { start: 12, length, cut: length < packet.origlen as usize }))
-        }
-        PcapBlockOwned::NG(Block::Unknown(block)) if block.block_type == OBSOLETE_PACKET_BLOCK => {
-            Err(Reason::Obsolete)
-        }
-        PcapBlockOwned::NG(_) => Ok(None),
     }
-}
-
-fn ethernet(interface: Option<&Linktype>) -> Result<(), Reason> {
-    match interface {
-        Some(&Linktype::ETHERNET) => Ok(()),
-        Some(other) => Err(Reason::LinkType(LinkType(other.0))),
-        None => Err(Reason::Malformed),
-    }
-}
-
-/// Fills the buffer as far as the source goes: the parser takes a short read at the start for the whole file.
-struct Whole<R>(R);
-
-impl<R: io::Read> io::Read for Whole<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut filled = 0;
-        while filled < buffer.len() {
-            match self.0.read(&mut buffer[filled..]) {
-                Ok(0) => break,
-                Ok(n) => filled += n,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(filled)
-    }
+    Ok(filled)
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 //! link.
 
 use crate::wire::ip::address;
-use crate::wire::{Ether, Ip, IpFamily};
+use crate::wire::{Ether, Ip, IpFamily, Vlans};
+use colo_ebpf::tags::MAX_TAGS;
 use std::fmt;
 
 /// A TCP connection of the guest. Plain numbers, so that a BPF map can hold it as a key; fields in host order.
@@ -10,8 +11,8 @@ use std::fmt;
 pub struct Flow {
     /// Address family.
     pub family: IpFamily,
-    /// VLAN ids, outermost first; [`Flow::NO_VLAN`] where there is no tag.
-    pub vlans: [u16; 2],
+    /// The tags of its frames.
+    pub vlans: Vlans,
     /// The guest's address; IPv4 in the first 4 bytes, the rest zero.
     pub guest: [u8; 16],
     /// The other side's address, likewise.
@@ -42,33 +43,28 @@ pub enum DecodeError {
         /// Bytes that the first byte asks for.
         want: usize,
     },
-    /// Unknown bits in the first byte, or more than two tags.
-    #[error("translation message begins with {0:#04x}: unknown bits or more than 2 VLAN tags")]
+    /// Unknown bits in the first byte, or more tags than frames have here.
+    #[error("translation message begins with {0:#04x}: unknown bits or more than {MAX_TAGS} VLAN tags")]
     Flags(u8),
-    /// A VLAN id beyond 12 bits.
-    #[error("translation message names VLAN {0}, the largest id is 4095")]
-    Vlan(u16),
+    /// A tag that is none.
+    #[error("translation message names the tag {0:#06x}, which is of no known type")]
+    Tag(u16),
 }
 
 const FLAG_V6: u8 = 0x01;
-/// Bits 2 and 3 of the first byte: the number of VLAN tags.
+/// Bits 2 to 4 of the first byte: the number of VLAN tags.
 const TAGS_SHIFT: u8 = 2;
-/// Bits 0, 2 and 3 describe the flow; a message has the others for itself.
-const FLOW_BITS: u8 = 0x0d;
+/// As many as that may be.
+const TAGS_MASK: u8 = 7;
+/// Bits 0 and 2 to 4 describe the flow; a message has the others for itself.
+const FLOW_BITS: u8 = FLAG_V6 | TAGS_MASK << TAGS_SHIFT;
 
 impl Flow {
-    /// In [`Flow::vlans`]: no tag.
-    pub const NO_VLAN: u16 = 0xffff;
-
     /// The flow of a packet, seen in `direction`, whose TCP ports are given.
     pub(super) fn new(ether: &Ether, ip: &Ip, ports: [u16; 2], direction: Direction) -> Self {
-        let mut vlans = [Self::NO_VLAN; 2];
-        for (slot, id) in vlans.iter_mut().zip(ether.vlans.ids()) {
-            *slot = id;
-        }
         let sent = Self {
             family: ip.family,
-            vlans,
+            vlans: ether.vlans,
             guest: ip.src,
             peer: ip.dst,
             guest_port: ports[0],
@@ -98,19 +94,13 @@ impl Flow {
         }
     }
 
-    fn tags(self) -> usize {
-        self.vlans.iter().filter(|&&id| id != Self::NO_VLAN).count()
-    }
-
-    /// Appends `flags` merged with the flow's own bits, then VLAN ids, addresses and ports, big-endian.
+    /// Appends `flags` merged with the flow's own bits, then the words of the tags, addresses and ports, big-endian.
     pub(super) fn encode(self, flags: u8, out: &mut Vec<u8>) {
         debug_assert_eq!(flags & FLOW_BITS, 0, "these bits are the flow's");
         let v6 = if self.family == IpFamily::V6 { FLAG_V6 } else { 0 };
-        // At most 2 tags.
-        out.push(flags | v6 | (self.tags() as u8) << TAGS_SHIFT);
-        for id in &self.vlans[..self.tags()] {
-            out.extend(id.to_be_bytes());
-        }
+        // At most MAX_TAGS.
+        out.push(flags | v6 | (self.vlans.words().len() as u8) << TAGS_SHIFT);
+        out.extend(self.vlans.words().iter().flat_map(|word| word.to_be_bytes()));
         let n = self.address_length();
         out.extend(&self.guest[..n]);
         out.extend(&self.peer[..n]);
@@ -128,19 +118,13 @@ impl Flow {
         let Some((&first, body)) = bytes.split_first() else {
             return Err(DecodeError::Length { got: 0, want: 1 });
         };
-        let tags = usize::from(first >> TAGS_SHIFT & 3);
-        if first & !(FLOW_BITS | known) != 0 || tags > 2 {
+        let tags = usize::from(first >> TAGS_SHIFT & TAGS_MASK);
+        if first & !(FLOW_BITS | known) != 0 || tags > MAX_TAGS {
             return Err(DecodeError::Flags(first));
         }
         let family = if first & FLAG_V6 == 0 { IpFamily::V4 } else { IpFamily::V6 };
-        let mut flow = Self {
-            family,
-            vlans: [Self::NO_VLAN; 2],
-            guest: [0; 16],
-            peer: [0; 16],
-            guest_port: 0,
-            peer_port: 0,
-        };
+        let mut flow =
+            Self { family, vlans: Vlans::NONE, guest: [0; 16], peer: [0; 16], guest_port: 0, peer_port: 0 };
         let flags = first & known;
         let n = flow.address_length();
         let want = 2 * tags + 2 * n + 4 + rest(flags);
@@ -148,13 +132,8 @@ impl Flow {
             return Err(DecodeError::Length { got: bytes.len(), want: want + 1 });
         }
         let word = |b: &[u8]| u16::from_be_bytes([b[0], b[1]]);
-        let (ids, body) = body.split_at(2 * tags);
-        for (slot, id) in flow.vlans.iter_mut().zip(ids.chunks_exact(2)) {
-            *slot = word(id);
-            if *slot > 0x0fff {
-                return Err(DecodeError::Vlan(*slot));
-            }
-        }
+        let (words, body) = body.split_at(2 * tags);
+        flow.vlans = Vlans::from_words(words.chunks_exact(2).map(word)).map_err(DecodeError::Tag)?;
         let (addresses, body) = body.split_at(2 * n);
         flow.guest[..n].copy_from_slice(&addresses[..n]);
         flow.peer[..n].copy_from_slice(&addresses[n..]);
@@ -170,9 +149,6 @@ impl fmt::Display for Flow {
             std::net::SocketAddr::new(address(self.family, address_bytes), port)
         };
         write!(f, "tcp {} > {}", end(&self.guest, self.guest_port), end(&self.peer, self.peer_port))?;
-        for id in &self.vlans[..self.tags()] {
-            write!(f, " vlan {id}")?;
-        }
-        Ok(())
+        self.vlans.fmt(f)
     }
 }

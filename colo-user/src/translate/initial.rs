@@ -5,6 +5,7 @@ use super::entry::Delta;
 use super::flow::{DecodeError, Direction, Flow};
 use super::segment::{Located, locate};
 use crate::wire::TcpFlags;
+use colo_ebpf::tags::MAX_TAGS;
 
 /// The initial numbers that the primary's guest said in a SYN or SYN-ACK, in wire space.
 ///
@@ -36,9 +37,9 @@ const FLAG_OPTIONAL: u8 = 0x02;
 
 impl LearnedInitial {
     /// Most bytes that [`LearnedInitial::encode`] appends.
-    pub const MAX_ENCODED: usize = 1 + 4 + 32 + 4 + 8;
+    pub const MAX_ENCODED: usize = 1 + 2 * MAX_TAGS + 32 + 4 + 8;
 
-    /// Appends the link's form: flags, VLAN ids, addresses, ports, initial number, TSval; big-endian, 17 to 49
+    /// Appends the link's form: flags, tags, addresses, ports, initial number, TSval; big-endian, 17 to 53
     /// bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
         self.flow.encode(if self.primary_tsval.is_some() { FLAG_OPTIONAL } else { 0 }, out);
@@ -58,7 +59,7 @@ impl LearnedInitial {
 
 impl Base {
     /// Most bytes that [`Base::encode`] appends.
-    pub const MAX_ENCODED: usize = 1 + 4 + 32 + 4 + 12;
+    pub const MAX_ENCODED: usize = 1 + 2 * MAX_TAGS + 32 + 4 + 12;
 
     /// Appends the link's form: as [`LearnedInitial::encode`], with the two deltas, then the guest's initial number.
     pub fn encode(&self, out: &mut Vec<u8>) {

@@ -217,8 +217,17 @@ fn quote(frame: &[u8], ether: &Ether, ip: &Ip, direction: Direction) -> Option<Q
 /// the point and [`Ip::parse`] would refuse it.
 fn quoted_ip(frame: &[u8], at: usize, end: usize, family: IpFamily) -> Option<Ip> {
     let b = frame.get(at..end)?;
-    let mut ip =
-        Ip { family, src: [0; 16], dst: [0; 16], protocol: proto::TCP, payload: 0, end, fragment: None };
+    let mut ip = Ip {
+        family,
+        src: [0; 16],
+        dst: [0; 16],
+        protocol: proto::TCP,
+        start: at,
+        payload: 0,
+        end,
+        missing: 0,
+        fragment: None,
+    };
     match family {
         IpFamily::V4 => {
             let header = usize::from(b.first()? & 0x0f) * 4;

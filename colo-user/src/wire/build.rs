@@ -4,7 +4,8 @@
 use super::checksum::Sum;
 use super::ether::ethertype;
 use super::tcp::field;
-use super::{Seq, TcpFlags, proto};
+use super::{Seq, TcpFlags, Vlans, proto};
+use colo_ebpf::tags::{SNAP, SNAP_LEN};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// How a datagram is wrapped on its way down to a frame.
@@ -14,8 +15,8 @@ pub struct Wrap {
     pub dst_mac: [u8; 6],
     /// Sender.
     pub src_mac: [u8; 6],
-    /// VLAN ids, outermost first.
-    pub vlans: Vec<u16>,
+    /// Tags, and whether a SNAP header follows.
+    pub vlans: Vlans,
     /// IP identification (IPv4, and IPv6 fragments).
     pub id: u32,
     /// TTL or hop limit.
@@ -24,7 +25,7 @@ pub struct Wrap {
 
 impl Default for Wrap {
     fn default() -> Self {
-        Self { dst_mac: [2, 0, 0, 0, 0, 1], src_mac: [2, 0, 0, 0, 0, 2], vlans: Vec::new(), id: 1, ttl: 64 }
+        Self { dst_mac: [2, 0, 0, 0, 0, 1], src_mac: [2, 0, 0, 0, 0, 2], vlans: Vlans::NONE, id: 1, ttl: 64 }
     }
 }
 
@@ -274,10 +275,15 @@ pub fn ether(kind: u16, payload: &[u8], wrap: &Wrap) -> Vec<u8> {
     let mut b = Vec::with_capacity(payload.len() + 22);
     b.extend(wrap.dst_mac);
     b.extend(wrap.src_mac);
-    for (i, id) in wrap.vlans.iter().enumerate() {
-        let outer = i + 1 < wrap.vlans.len();
-        b.extend(if outer { ethertype::SERVICE_VLAN } else { ethertype::VLAN }.to_be_bytes());
+    for (kind, id) in wrap.vlans.tags() {
+        b.extend(kind.to_be_bytes());
         b.extend(id.to_be_bytes());
+    }
+    if let Some(organisation) = wrap.vlans.snap() {
+        // An 802.3 frame has at most 1500 bytes.
+        b.extend(((SNAP_LEN + payload.len()) as u16).to_be_bytes());
+        b.extend(SNAP);
+        b.push(organisation);
     }
     b.extend(kind.to_be_bytes());
     b.extend_from_slice(payload);

@@ -1,7 +1,7 @@
-//! Ethernet II with up to two VLAN tags (IEEE 802.1Q, 802.1ad).
+//! Ethernet II and 802.3, with VLAN tags (see [`super::vlans`]).
 
-use super::{Malformed, be16};
-use std::fmt;
+use super::{Malformed, Vlans, be16};
+use colo_ebpf::tags::{MAX_802_3, MAX_TAGS, SNAP, SNAP_LEN, SNAP_TAG, TAG_LEN, TUNNEL, tag};
 
 /// Ethertypes that the comparator tells apart.
 pub mod ethertype {
@@ -11,39 +11,12 @@ pub mod ethertype {
     pub const ARP: u16 = 0x0806;
     /// Reverse ARP, which hypervisors also use to announce a moved guest.
     pub const RARP: u16 = 0x8035;
-    /// 802.1Q tag.
-    pub const VLAN: u16 = 0x8100;
     /// IPv6.
     pub const IPV6: u16 = 0x86dd;
-    /// 802.1ad service tag.
-    pub const SERVICE_VLAN: u16 = 0x88a8;
-    /// Below this the field is an 802.3 length.
-    pub const FIRST: u16 = 0x0600;
 }
 
 /// Length of an untagged Ethernet header.
 pub const HEADER: usize = 14;
-
-/// The VLAN ids of a frame, outermost first. Priority bits are not part of it: a switch may change them.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Vlans([u16; 2]);
-
-impl Vlans {
-    const ABSENT: u16 = 0xffff;
-    /// No tag.
-    pub const NONE: Self = Self([Self::ABSENT; 2]);
-
-    /// The ids, outermost first.
-    pub fn ids(&self) -> impl Iterator<Item = u16> + '_ {
-        self.0.iter().copied().filter(|&id| id != Self::ABSENT)
-    }
-}
-
-impl fmt::Debug for Vlans {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.ids()).finish()
-    }
-}
 
 /// An Ethernet header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,43 +25,78 @@ pub struct Ether {
     pub dst: [u8; 6],
     /// Sender.
     pub src: [u8; 6],
-    /// Tags before the payload. A third tag stays in [`Self::ethertype`].
+    /// Tags before the payload, a SNAP header included. A frame with more than [`MAX_TAGS`] has the type of the next one as
+    /// its [`Self::ethertype`].
     pub vlans: Vlans,
-    /// What follows the tags; 0 for an 802.3 length field (the field is then part of the payload).
+    /// What follows the tags; 0 for an 802.3 length field that no SNAP header follows (the field is then part of the payload).
     pub ethertype: u16,
     /// Offset of the payload.
     pub payload: usize,
+    /// End of the payload: of an 802.3 frame by its length field, of any other the frame's.
+    pub end: usize,
+    /// Bytes of the payload that a capture lacks behind that.
+    pub missing: usize,
 }
 
 impl Ether {
     /// Reads the header of `frame`.
     ///
     /// # Errors
-    /// [`Malformed::Ethernet`] if the frame ends within it.
+    /// [`Malformed::Ethernet`] if the frame ends within it, or before its 802.3 length field says.
     pub fn parse(frame: &[u8]) -> Result<Self, Malformed> {
+        Self::parse_cut(frame, 0)
+    }
+
+    /// The same of a frame of which a capture lacks the last bytes, so many.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn parse_cut(frame: &[u8], missing: usize) -> Result<Self, Malformed> {
         if frame.len() < HEADER {
             return Err(Malformed::Ethernet);
         }
         let mut vlans = Vlans::NONE;
         let mut at = HEADER;
-        for slot in &mut vlans.0 {
-            if !matches!(be16(frame, at - 2), ethertype::VLAN | ethertype::SERVICE_VLAN) {
-                break;
-            }
-            if frame.len() < at + 4 {
+        while let Some(control) = frame.get(at..at + TAG_LEN)
+            && let Some(word) = tag(be16(frame, at - 2), be16(control, 0))
+            && vlans.push(word)
+        {
+            at += TAG_LEN;
+        }
+        let mut ether = Self {
+            dst: [0; 6],
+            src: [0; 6],
+            vlans,
+            ethertype: be16(frame, at - 2),
+            payload: at,
+            end: frame.len(),
+            missing,
+        };
+        ether.dst.copy_from_slice(&frame[0..6]);
+        ether.src.copy_from_slice(&frame[6..12]);
+        let room = vlans.words().len() < MAX_TAGS;
+        if room && tag(ether.ethertype, 0).is_some() {
+            return Err(Malformed::Ethernet);
+        }
+        if ether.ethertype <= MAX_802_3 {
+            let end = at + usize::from(ether.ethertype);
+            if end > frame.len() + missing {
                 return Err(Malformed::Ethernet);
             }
-            *slot = be16(frame, at) & 0x0fff;
-            at += 4;
+            ether.end = end.min(frame.len());
+            ether.missing = end - ether.end;
+            match frame.get(at..at + SNAP_LEN).filter(|_| usize::from(ether.ethertype) >= SNAP_LEN) {
+                Some([head @ .., last, _, _])
+                    if *head == SNAP
+                        && matches!(*last, 0 | TUNNEL)
+                        && ether.vlans.push(SNAP_TAG | u16::from(*last)) =>
+                {
+                    ether.payload = at + SNAP_LEN;
+                    ether.ethertype = be16(frame, at + SNAP_LEN - 2);
+                }
+                _ => (ether.ethertype, ether.payload) = (0, at - 2),
+            }
         }
-        let mut dst = [0; 6];
-        let mut src = [0; 6];
-        dst.copy_from_slice(&frame[0..6]);
-        src.copy_from_slice(&frame[6..12]);
-        let (ethertype, payload) = match be16(frame, at - 2) {
-            length if length < ethertype::FIRST => (0, at - 2),
-            e => (e, at),
-        };
-        Ok(Self { dst, src, vlans, ethertype, payload })
+        Ok(ether)
     }
 }

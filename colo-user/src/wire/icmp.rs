@@ -30,7 +30,7 @@ pub struct IcmpMessage<'a> {
     pub code: u8,
     /// What it is.
     pub kind: IcmpKind,
-    /// The four bytes after the checksum.
+    /// The four bytes after the checksum: of errors a gateway, an MTU, a pointer, or nothing, and the length of the quote.
     pub rest: [u8; 4],
     /// What follows the eight header bytes: data, or the quoted packet.
     pub payload: &'a [u8],
@@ -39,14 +39,32 @@ pub struct IcmpMessage<'a> {
 impl<'a> IcmpMessage<'a> {
     /// Length of the header.
     pub const HEADER: usize = 8;
+    /// Length of the header of extensions.
+    const EXTENSIONS: usize = 4;
 
     /// Reads the message that fills `bytes`.
     ///
     /// # Errors
     /// [`Malformed::Icmp`] if it is shorter than its header.
     pub fn parse(family: IpFamily, bytes: &'a [u8]) -> Result<Self, Malformed> {
-        if bytes.len() < Self::HEADER {
+        Self::parse_cut(family, bytes, bytes.len(), bytes.len())
+    }
+
+    /// The same of a message of `total` bytes, of which a capture has the first `sure`.
+    ///
+    /// # Errors
+    /// As above, or [`Malformed::Cut`] if the header is not there.
+    pub fn parse_cut(
+        family: IpFamily,
+        bytes: &'a [u8],
+        sure: usize,
+        total: usize,
+    ) -> Result<Self, Malformed> {
+        if total < Self::HEADER {
             return Err(Malformed::Icmp);
+        }
+        if sure < Self::HEADER {
+            return Err(Malformed::Cut);
         }
         let id = be16(bytes, 4);
         let kind = match (family, bytes[0]) {
@@ -63,5 +81,17 @@ impl<'a> IcmpMessage<'a> {
             rest: [bytes[4], bytes[5], bytes[6], bytes[7]],
             payload: &bytes[Self::HEADER..],
         })
+    }
+
+    /// Where in the payload the objects of the extensions (RFC 4884) begin that follow the packet which an error quotes, behind their
+    /// version and checksum. `None` if the message does not say how long its quote is.
+    #[must_use]
+    pub fn objects(&self, family: IpFamily) -> Option<usize> {
+        let quote = match (family, self.kind_byte) {
+            (IpFamily::V4, 3 | 11 | 12) => usize::from(self.rest[1]) * 4,
+            (IpFamily::V6, 1 | 3) => usize::from(self.rest[0]) * 8,
+            _ => 0,
+        };
+        (quote != 0).then_some(quote + Self::EXTENSIONS)
     }
 }

@@ -1,7 +1,8 @@
 //! Frame views: what the bytes of an Ethernet frame mean, without copying them.
 //!
 //! The order of the files is the order in a frame: [`ether`], [`ip`] (both versions, down to the transport
-//! header, fragments recognised), then [`tcp`], [`udp`], [`icmp`]. [`seq`] is TCP sequence arithmetic and
+//! header, fragments recognised), then [`tcp`], [`udp`], [`icmp`] and what it [`quote`]s. [`vlans`] are the tags, [`extras`] what a packet says
+//! beside its payload, [`extent`] where content ends that is not IP's. [`seq`] is TCP sequence arithmetic and
 //! [`checksum`] the Internet checksum. [`build`] goes the other way: frames from nothing.
 //!
 //! Everything here takes untrusted input. A parser either returns a view whose every field lies inside the given
@@ -11,18 +12,23 @@
 pub mod build;
 pub mod checksum;
 pub mod ether;
+pub mod extent;
+pub mod extras;
 pub mod icmp;
 pub mod ip;
+pub mod quote;
 pub mod seq;
 pub mod tcp;
 pub mod udp;
+pub mod vlans;
 
-pub use ether::{Ether, Vlans};
+pub use ether::Ether;
 pub use icmp::IcmpMessage;
 pub use ip::{Fragment, Ip, IpFamily};
 pub use seq::Seq;
 pub use tcp::{TcpFlags, TcpSegment};
 pub use udp::UdpDatagram;
+pub use vlans::Vlans;
 
 /// IP protocol numbers that the comparator tells apart (IANA "Assigned Internet Protocol Numbers").
 pub mod proto {
@@ -36,16 +42,26 @@ pub mod proto {
     pub const TCP: u8 = 6;
     /// UDP.
     pub const UDP: u8 = 17;
+    /// DCCP.
+    pub const DCCP: u8 = 33;
     /// IPv6 routing header.
     pub const ROUTING: u8 = 43;
     /// IPv6 fragment header.
     pub const FRAGMENT: u8 = 44;
+    /// Encapsulated security payload.
+    pub const ESP: u8 = 50;
     /// Authentication header.
     pub const AH: u8 = 51;
     /// ICMP for IPv6.
     pub const ICMPV6: u8 = 58;
+    /// IPv6: nothing follows.
+    pub const NOTHING: u8 = 59;
     /// IPv6 destination options.
     pub const DEST_OPTIONS: u8 = 60;
+    /// SCTP.
+    pub const SCTP: u8 = 132;
+    /// UDP-Lite.
+    pub const UDP_LITE: u8 = 136;
 }
 
 /// Why a frame (or a reassembled datagram) cannot be read as what it claims to be. Such frames are a class of
@@ -76,6 +92,9 @@ pub enum Malformed {
     /// A fragment that is empty, not a multiple of 8 bytes though more follow, or reaches past 65,535 bytes.
     #[error("fragment has an impossible offset or length")]
     Fragment,
+    /// Nothing is wrong with it that can be seen: a capture ends within its headers.
+    #[error("the capture ends within the headers")]
+    Cut,
 }
 
 /// Big-endian u16 at `at`. The caller has checked the length.

@@ -118,11 +118,23 @@ impl<'a> TcpSegment<'a> {
     /// # Errors
     /// [`Malformed::Tcp`] if the header does not fit.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
-        if bytes.len() < field::OPTIONS {
+        Self::parse_cut(bytes, bytes.len(), bytes.len())
+    }
+
+    /// The same of a segment of `total` bytes, of which a capture has the first `sure`. Ports, numbers, length of the header and
+    /// flags have to be there; of options and payload comes what is, and a window that is not there is 0.
+    ///
+    /// # Errors
+    /// As above, or [`Malformed::Cut`].
+    pub fn parse_cut(bytes: &'a [u8], sure: usize, total: usize) -> Result<Self, Malformed> {
+        if total < field::OPTIONS {
             return Err(Malformed::Tcp);
         }
+        if sure < field::WINDOW {
+            return Err(Malformed::Cut);
+        }
         let header = usize::from(bytes[12] >> 4) * 4;
-        if header < field::OPTIONS || header > bytes.len() {
+        if header < field::OPTIONS || header > total {
             return Err(Malformed::Tcp);
         }
         Ok(Self {
@@ -131,10 +143,16 @@ impl<'a> TcpSegment<'a> {
             seq: Seq(be32(bytes, field::SEQ)),
             ack: Seq(be32(bytes, field::ACK)),
             flags: TcpFlags(bytes[13]),
-            window: be16(bytes, field::WINDOW),
-            options: &bytes[field::OPTIONS..header],
-            payload: &bytes[header..],
+            window: if sure < field::CHECKSUM { 0 } else { be16(bytes, field::WINDOW) },
+            options: bytes.get(field::OPTIONS..header.min(sure)).unwrap_or_default(),
+            payload: bytes.get(header..).unwrap_or_default(),
         })
+    }
+
+    /// Bytes of the header, as the segment says.
+    #[must_use]
+    pub fn header(bytes: &[u8]) -> usize {
+        bytes.get(12).map_or(0, |offset| usize::from(offset >> 4) * 4)
     }
 
     /// Sequence number of the first data byte.

@@ -2,8 +2,9 @@
 
 use crate::captures;
 use crate::random::Random;
+use colo_ebpf::tags::{MAX_TAGS, TAG_TYPES};
 use colo_user::wire::build::{Tcp, Wrap, ether, fragments, icmp_frame, ip, udp_frame};
-use colo_user::wire::{TcpFlags, proto};
+use colo_user::wire::{TcpFlags, Vlans, proto};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Frames of a sequence, with the speaker of each. A speaker's frames keep their order; two speakers have nothing to do with
@@ -73,7 +74,11 @@ impl Ends {
             let address = |net: u8| IpAddr::V4(Ipv4Addr::new(192, 0, net, host as u8));
             (address(2), address(3))
         };
-        let vlans = (0..[0, 0, 0, 1, 2][random.below(5) as usize]).map(|n| 100 + n).collect();
+        let depth = [0, 0, 0, 0, 1, 2, 3, MAX_TAGS as u16][random.below(8) as usize];
+        let tags: Vec<(u16, u16)> =
+            (0..depth).map(|n| (TAG_TYPES[random.below(TAG_TYPES.len() as u64) as usize], 100 + n)).collect();
+        let vlans = Vlans::of(&tags);
+        let vlans = if tags.len() < MAX_TAGS && random.one_in(8) { vlans.in_snap() } else { vlans };
         let wrap = Wrap {
             dst_mac: [2, 0, 0, 0, 1, speaker as u8],
             src_mac: [2, 0, 0, 0, 2, speaker as u8],

@@ -10,7 +10,8 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use crate::{
-    compare::classify::{FlowKey, Subject, classify},
+    compare::classify::{FlowKey, Subject, classify_cut},
+    pcap::Captured,
     wire::{Ether, Ip, Seq, TcpFlags, TcpSegment},
 };
 
@@ -37,8 +38,8 @@ pub struct Starts(HashMap<FlowKey, Vec<Start>>);
 
 impl Starts {
     /// Takes note of one frame.
-    pub fn note(&mut self, frame: &[u8]) {
-        if let Some((key, segment)) = tcp(frame) {
+    pub fn note(&mut self, captured: Captured<'_>) {
+        if let Some((key, segment)) = tcp(captured) {
             follow(self.0.entry(key).or_default(), &segment);
         }
     }
@@ -76,7 +77,7 @@ fn follow(starts: &mut Vec<Start>, segment: &TcpSegment<'_>) {
 }
 
 /// The shifts of all flows, and how far each flow of the secondary has come.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Alignment {
     primary: HashMap<FlowKey, Vec<Start>>,
     secondary: HashMap<FlowKey, Vec<Start>>,
@@ -89,20 +90,17 @@ impl Alignment {
         Self { primary: primary.0, secondary: secondary.0, reached: HashMap::new() }
     }
 
-    /// A frame of the secondary in the primary's space.
-    pub fn aligned<'a>(&mut self, frame: &'a [u8]) -> Cow<'a, [u8]> {
-        self.shift(frame).map_or(Cow::Borrowed(frame), Cow::Owned)
-    }
-
-    fn shift(&mut self, frame: &[u8]) -> Option<Vec<u8>> {
-        let (key, segment) = tcp(frame)?;
+    fn shift(&mut self, captured: Captured<'_>) -> Option<Vec<u8>> {
+        let Captured { frame, missing } = captured;
+        let (key, segment) = tcp(captured)?;
         let reached = self.reached.entry(key).or_default();
         follow(reached, &segment);
         let incarnation = reached.len().saturating_sub(1);
         let to = self.primary.get(&key)?.get(incarnation)?.first;
         let from = self.secondary.get(&key)?.get(incarnation)?.first;
-        let ether = Ether::parse(frame).ok()?;
-        let at = Ip::parse(frame, ether.payload, ether.ethertype).ok()?.payload + SEQUENCE_NUMBER;
+        let ether = Ether::parse_cut(frame, missing).ok()?;
+        let ip = Ip::parse_cut(frame, ether.payload, ether.ethertype, missing).ok()?;
+        let at = ip.payload + SEQUENCE_NUMBER;
         let shifted = segment.seq.0.wrapping_add(to.0.wrapping_sub(from.0));
         let mut frame = frame.to_vec();
         frame.get_mut(at..at + 4)?.copy_from_slice(&shifted.to_be_bytes());
@@ -110,9 +108,15 @@ impl Alignment {
     }
 }
 
+/// A frame of the secondary in the primary's space, if that is asked for.
+pub fn aligned<'a>(alignment: &mut Option<Alignment>, captured: Captured<'a>) -> Cow<'a, [u8]> {
+    let shifted = alignment.as_mut().and_then(|alignment| alignment.shift(captured));
+    shifted.map_or(Cow::Borrowed(captured.frame), Cow::Owned)
+}
+
 /// The TCP segment in a frame and its flow.
-fn tcp(frame: &[u8]) -> Option<(FlowKey, TcpSegment<'_>)> {
-    let classified = classify(frame);
+fn tcp(captured: Captured<'_>) -> Option<(FlowKey, TcpSegment<'_>)> {
+    let classified = classify_cut(captured.frame, captured.missing);
     match classified.subject {
         Subject::Tcp(segment) => Some((classified.key, segment)),
         _ => None,

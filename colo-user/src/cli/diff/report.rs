@@ -30,6 +30,8 @@ pub struct Report {
     pub held: u64,
     /// Flows compared.
     pub flows: usize,
+    /// Flows of which nothing is compared, because the captures end within their frames' headers.
+    pub headless: usize,
     /// What the comparator counted.
     pub counters: Counters,
     /// What it would have asked a checkpoint for, in the order it was found.

@@ -1,3 +1,6 @@
+mod fields;
+mod lengths;
+
 use super::super::DivergenceKind as Kind;
 use super::super::rig::{Rig, addr, tcp};
 use super::super::{Bypass, Limits, Policy};
@@ -87,7 +90,7 @@ fn bypass_rules_release_at_once_and_are_counted() {
         assert_eq!(rig.left.len(), usize::from(hit), "{bypass:?}");
         assert_eq!(rig.c.counters().primary[Class::Bypass as usize], u64::from(hit));
     }
-    let tagged = tcp().frame_in(&Wrap { vlans: vec![9], ..Wrap::default() });
+    let tagged = tcp().frame_in(&Wrap { vlans: Vlans::stacked(&[9]), ..Wrap::default() });
     let mut rig = Rig::with(rule(Bypass { vlan: Some(9), ..Bypass::default() }), Limits::default());
     rig.p(&tagged);
     rig.assert_agreed();
@@ -96,8 +99,9 @@ fn bypass_rules_release_at_once_and_are_counted() {
 #[test]
 fn vlans_and_families_are_flows_of_their_own() {
     let mut rig = Rig::new();
-    let tagged =
-        |vlans: &[u16]| tcp().ack(1).data(b"x").frame_in(&Wrap { vlans: vlans.to_vec(), ..Wrap::default() });
+    let tagged = |vlans: &[u16]| {
+        tcp().ack(1).data(b"x").frame_in(&Wrap { vlans: Vlans::stacked(vlans), ..Wrap::default() })
+    };
     rig.p(&tagged(&[5]));
     rig.s(&tagged(&[6]));
     rig.s(&tagged(&[5, 5]));

@@ -2,15 +2,15 @@
 
 use super::super::{Base, DecodeError, Delta, Flow, LearnedInitial, initial_of};
 use super::frames::{ACK, Net, RST_ACK, SYN, SYN_ACK, Tcp};
-use crate::wire::IpFamily;
+use crate::wire::{IpFamily, Vlans};
+use colo_ebpf::tags::{MAX_TAGS, TAG_TYPES};
 use proptest::prelude::*;
 
 fn flow() -> impl Strategy<Value = Flow> {
-    let tag = 0..4096u16;
+    let tag = (proptest::sample::select(&TAG_TYPES[..]), 0..4096u16);
     let tags = prop_oneof![
-        Just([Flow::NO_VLAN; 2]),
-        tag.clone().prop_map(|a| [a, Flow::NO_VLAN]),
-        (tag.clone(), tag).prop_map(|(a, b)| [a, b])
+        proptest::collection::vec(tag.clone(), 0..=MAX_TAGS).prop_map(|tags| Vlans::of(&tags)),
+        proptest::collection::vec(tag, 0..MAX_TAGS).prop_map(|tags| Vlans::of(&tags).in_snap()),
     ];
     (any::<bool>(), tags, any::<[u8; 16]>(), any::<[u8; 16]>(), any::<u16>(), any::<u16>()).prop_map(
         |(v6, vlans, mut guest, mut peer, guest_port, peer_port)| {
@@ -60,10 +60,10 @@ proptest! {
 fn nonsense_is_named() {
     assert_eq!(LearnedInitial::decode(&[]), Err(DecodeError::Length { got: 0, want: 1 }));
     assert_eq!(LearnedInitial::decode(&[0x80]), Err(DecodeError::Flags(0x80)));
-    assert_eq!(LearnedInitial::decode(&[0x0c]), Err(DecodeError::Flags(0x0c)));
+    assert_eq!(LearnedInitial::decode(&[0x14]), Err(DecodeError::Flags(0x14)));
     let mut bytes = vec![0x04, 0xff, 0xff];
     bytes.resize(1 + 2 + 12 + 4, 0);
-    assert_eq!(LearnedInitial::decode(&bytes), Err(DecodeError::Vlan(0xffff)));
+    assert_eq!(LearnedInitial::decode(&bytes), Err(DecodeError::Tag(0xffff)));
     assert_eq!(
         DecodeError::Length { got: 3, want: 17 }.to_string(),
         "translation message has 3 bytes, its first byte asks for 17"

@@ -6,7 +6,7 @@ fn a_built_segment_reads_back() {
     for (src, dst) in [("10.0.0.2:80", "10.0.0.1:4000"), ("[fd00::2]:80", "[fd00::1]:4000")] {
         let (src, dst) = (src.parse().unwrap(), dst.parse().unwrap());
         let tcp = Tcp::new(src, dst).seq(7).ack(9).flag(TcpFlags::PSH).options(&[1, 1, 1]).data(b"hello");
-        let frame = tcp.frame_in(&Wrap { vlans: vec![5, 6], ..Wrap::default() });
+        let frame = tcp.frame_in(&Wrap { vlans: Vlans::stacked(&[5, 6]), ..Wrap::default() });
         let ether = Ether::parse(&frame).unwrap();
         assert_eq!(ether.vlans.ids().collect::<Vec<_>>(), [5, 6]);
         let ip = Ip::parse(&frame, ether.payload, ether.ethertype).unwrap();

@@ -90,8 +90,7 @@ fn notice(&(client, guest): &Ends, to: &Client) -> Vec<u8> {
     let lost = Tcp::new(client, guest).seq(to.lost.0).segment();
     let quote = ip(client.ip(), guest.ip(), proto::TCP, &lost, &Wrap::default());
     let (kind, code) = UNREACHABLE[usize::from(client.is_ipv6())];
-    let vlans = to.vlans.ids().collect();
-    let wrap = Wrap { dst_mac: to.mac, src_mac: to.guest_mac, vlans, ..Wrap::default() };
+    let wrap = Wrap { dst_mac: to.mac, src_mac: to.guest_mac, vlans: to.vlans, ..Wrap::default() };
     icmp_frame(guest.ip(), client.ip(), kind, code, [0; 4], &quote[ether::HEADER..], &wrap)
 }
 

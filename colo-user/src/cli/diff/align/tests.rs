@@ -8,9 +8,13 @@ fn guest() -> Tcp {
     Tcp::new(address("192.0.2.1:80"), address("192.0.2.9:40000")).ack(7)
 }
 
+fn whole(frame: &[u8]) -> Captured<'_> {
+    Captured { frame, missing: 0 }
+}
+
 fn starts(frames: &[Vec<u8>]) -> Starts {
     let mut starts = Starts::default();
-    frames.iter().for_each(|frame| starts.note(frame));
+    frames.iter().for_each(|frame| starts.note(whole(frame)));
     starts
 }
 
@@ -18,8 +22,12 @@ fn starts(frames: &[Vec<u8>]) -> Starts {
 fn aligned(primary: &[Tcp], secondary: &[Tcp]) -> Vec<u32> {
     let frames = |side: &[Tcp]| side.iter().map(Tcp::frame).collect::<Vec<_>>();
     let (primary, secondary) = (frames(primary), frames(secondary));
-    let mut alignment = Alignment::new(starts(&primary), starts(&secondary));
-    secondary.iter().map(|frame| tcp(&alignment.aligned(frame)).expect("still TCP").1.seq.0).collect()
+    let mut alignment = Some(Alignment::new(starts(&primary), starts(&secondary)));
+    let mut seq = |frame: &Vec<u8>| {
+        let frame = super::aligned(&mut alignment, whole(frame));
+        tcp(whole(&frame)).expect("still TCP").1.seq.0
+    };
+    secondary.iter().map(&mut seq).collect()
 }
 
 #[test]

@@ -17,7 +17,7 @@ fn after(segments: impl IntoIterator<Item = Tcp>) -> Clients {
 
 fn hear(clients: &mut Clients, segments: impl IntoIterator<Item = Tcp>) {
     for segment in segments {
-        let frame = segment.frame_in(&Wrap { vlans: vec![7, 8], ..Wrap::default() });
+        let frame = segment.frame_in(&Wrap { vlans: Vlans::stacked(&[7, 8]), ..Wrap::default() });
         let link = Ether::parse(&frame).unwrap();
         let ip = Ip::parse(&frame, link.payload, link.ethertype).unwrap();
         clients.heard(&link, &ip, &TcpSegment::parse(&frame[ip.payload..ip.end]).unwrap());
