@@ -16,6 +16,7 @@ pub mod judge;
 pub mod link;
 pub mod mono;
 pub mod output;
+pub mod path;
 pub mod pcap;
 pub mod process;
 pub mod protect;

@@ -97,6 +97,31 @@ impl Ends {
         Ok(Self { guest: End::new(&host, GUEST, guest)?, client: End::new(&host, UPLINK, client)?, host })
     }
 
+    /// Makes an end anew, with another interface of the same name.
+    pub fn make_anew(&mut self, name: &str) -> Result<()> {
+        let joint = |end: &End| if matches!(end, End::Tap(_)) { Joint::Tap } else { Joint::Veth };
+        // What is left of the one before goes with it.
+        if name == GUEST {
+            self.guest = End::new(&self.host, name, joint(&self.guest))?;
+        } else {
+            self.client = End::new(&self.host, name, joint(&self.client))?;
+        }
+        Ok(())
+    }
+
+    /// The same for one on a veth pair, with this index.
+    pub fn make_anew_with(&mut self, name: &str, index: u32) -> Result<()> {
+        let far = quiet_namespace("colo-far")?;
+        self.host.veth_with(name, &far, "far0", Some(index))?;
+        let end = End::Veth(RawSocket::new(&far, "far0")?, far);
+        if name == GUEST {
+            self.guest = end;
+        } else {
+            self.client = end;
+        }
+        Ok(())
+    }
+
     /// A configuration for its interfaces.
     pub fn config(&self, role: Role, attach: AttachMode, hold: HoldBackend) -> Config {
         Config { attach, hold, frames: 1024, ..Config::new(role, GUEST, UPLINK) }

@@ -63,6 +63,12 @@ impl Netns {
         inside.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
+    /// The calling thread is in it from here on.
+    pub fn stay(&self) -> Result<()> {
+        let file = File::open(self.path())?;
+        Ok(move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?)
+    }
+
     /// A command that will run inside the namespace, with the host's mounts: what it pins in the bpffs outlives it.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
@@ -82,10 +88,16 @@ impl Netns {
     /// segmentation and VLAN offloads are off on both ends (XDP would see frames unfinished and without their tag), GRO is on:
     /// a veth takes redirected frames only while its peer runs an XDP program or has GRO on.
     pub fn veth(&self, name: &str, peer: &Self, peer_name: &str) -> Result<()> {
-        ip(&[
-            "link", "add", name, "netns", &self.name, "type", "veth", "peer", "name", peer_name, "netns",
-            &peer.name,
-        ])?;
+        self.veth_with(name, peer, peer_name, None)
+    }
+
+    /// The same, where `name` gets this index.
+    pub fn veth_with(&self, name: &str, peer: &Self, peer_name: &str, index: Option<u32>) -> Result<()> {
+        let index = index.map(|index| index.to_string());
+        let mut words = vec!["link", "add", name, "netns", &self.name];
+        words.extend(index.iter().flat_map(|index| ["index", index.as_str()]));
+        words.extend(["type", "veth", "peer", "name", peer_name, "netns", &peer.name]);
+        ip(&words)?;
         for (namespace, interface) in [(self, name), (peer, peer_name)] {
             namespace.run(&format!("ip link set {interface} up"))?;
             // GRO that is switched on while the link is down does not make its peer a redirect target.

@@ -34,7 +34,11 @@ impl RawSocket {
 
     /// Says one frame.
     pub fn write(&self, frame: &[u8]) -> io::Result<()> {
-        (&self.file).write(frame).map(drop)
+        match (&self.file).write(frame) {
+            // Told once, of an interface that was down.
+            Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => (&self.file).write(frame).map(drop),
+            written => written.map(drop),
+        }
     }
 
     /// The next frame heard, or `None` when none comes within `timeout`.
@@ -44,7 +48,11 @@ impl RawSocket {
             return Ok(None);
         }
         let mut frame = vec![0; crate::tap::MAX_FRAME];
-        let length = (&self.file).read(&mut frame)?;
+        let length = match (&self.file).read(&mut frame) {
+            // Told once, of an interface that was down.
+            Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => return Ok(None),
+            length => length?,
+        };
         frame.truncate(length);
         Ok(Some(frame))
     }

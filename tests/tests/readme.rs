@@ -11,6 +11,7 @@ use colo_user::failover::verbs::Refusal;
 use colo_user::failover::{Standing, Why};
 use colo_user::heartbeat::detector::{PeerState, REASONS};
 use colo_user::heartbeat::{HostState, LinkState};
+use colo_user::path::{self, Fault};
 use serde_json::Value;
 
 /// The README with the names that stand for a whole class of counters written out.
@@ -35,6 +36,9 @@ fn every_counter_reason_and_field_is_in_the_readme() {
     for reason in Reason::ALL {
         assert!(readme.contains(&format!("`{}`", reason.text())), "reason `{}`", reason.text());
     }
+    for word in path::REASONS.iter().flatten().chain(&Fault::WORDS) {
+        assert!(readme.contains(&format!("`{word}`")), "of an interface: `{word}`");
+    }
     for refusal in Refusal::WORDS {
         assert!(readme.contains(&format!("`{refusal}`")), "refusal `{refusal}`");
     }
@@ -50,6 +54,9 @@ fn every_counter_reason_and_field_is_in_the_readme() {
         let status = status(role);
         for field in status.as_object().unwrap().keys() {
             assert!(readme.contains(&format!("`{field}`")), "field `{field}`");
+        }
+        for field in status["interfaces"]["guest"].as_object().unwrap().keys() {
+            assert!(readme.contains(&format!("`{field}`")), "field `{field}` of an interface");
         }
         let heartbeat = &status["heartbeat"];
         for field in [heartbeat, &heartbeat["links"][1]].map(|part| part.as_object().unwrap().keys()) {

@@ -27,6 +27,7 @@ pub use cuts::CUT_LIMIT;
 
 use super::beat::Beat;
 use super::protection::{Protection, Reason};
+use super::reach::Reach;
 use super::times::{Summary, Times};
 use crate::checkpoint::Request;
 use crate::compare::{Action, Comparator, Coverage, Limits, Policy, Token};
@@ -110,6 +111,7 @@ pub struct Primary {
     own: Own,
     /// How long checkpoints made the guest stand still.
     pauses: Times,
+    reach: Reach,
 }
 
 impl Primary {
@@ -143,6 +145,7 @@ impl Primary {
             actions: Vec::new(),
             own: Own::default(),
             pauses: Times::default(),
+            reach: Reach::default(),
         }
     }
 
@@ -187,6 +190,7 @@ impl Primary {
     /// A connection whose hellos are done. The session begins in a new epoch.
     pub fn connected(&mut self, now: Mono, outbox: &mut Outbox) {
         self.own.sessions += 1;
+        self.reach = Reach::default();
         self.begin_session(outbox);
         let beat = if self.following.is_some() { Beat::lease } else { Beat::new };
         self.session = Session::Syncing(beat(now, self.peer_limit).every(self.interval));
@@ -294,6 +298,7 @@ impl Primary {
             Message::End(epoch) => self.epochs.end(*epoch)?,
             Message::Begin(epoch) => self.begin(now, *epoch, outbox, effects)?,
             Message::Ask(reason) => self.peer_asks(now, *reason, outbox, effects),
+            Message::Path(path) => self.peer_path(now, *path, effects),
             Message::Bye { reason, text } => {
                 tracing::warn!("the secondary says goodbye: {}: {text}", reason.name());
                 self.lost(now, Reason::PeerLeft, effects);

@@ -1,6 +1,7 @@
 //! Whether the pair protects its client, and if not, why: the words of status, log and alerts.
 
 use crate::failover::Standing;
+use crate::path::Paths;
 use std::fmt;
 
 /// Why there is no protection.
@@ -44,11 +45,15 @@ pub enum Reason {
     Paused,
     /// Nothing leaves here, nor will.
     Closed,
+    /// An interface of this side carries nothing: one of [`crate::path::REASONS`].
+    Path(&'static str),
+    /// One of the peer's does.
+    PeerWithoutPath,
 }
 
 impl Reason {
-    /// All of them.
-    pub const ALL: [Self; 19] = [
+    /// All of them, but for what is in [`crate::path::REASONS`].
+    pub const ALL: [Self; 20] = [
         Self::Connecting,
         Self::Syncing,
         Self::PeerLost,
@@ -68,6 +73,7 @@ impl Reason {
         Self::Alone,
         Self::Paused,
         Self::Closed,
+        Self::PeerWithoutPath,
     ];
 
     /// The text in status and log, an interface.
@@ -93,6 +99,8 @@ impl Reason {
             Self::Alone => "alone",
             Self::Paused => "paused",
             Self::Closed => "closed",
+            Self::Path(reason) => reason,
+            Self::PeerWithoutPath => "peer without path",
         }
     }
 }
@@ -108,10 +116,24 @@ pub enum Protection {
 }
 
 impl Protection {
-    /// The same with who may go on alone beside it: what that decides counts more than how the link is.
+    /// The same with what the own interfaces carry, and those of the peer, where that is known: without a path nobody is protected.
+    /// The loss of the own QEMU comes first, whose tap has lost its carrier with it.
+    #[must_use]
+    pub fn over(self, paths: &Paths, peer: Option<bool>) -> Self {
+        match (paths.fault(), self) {
+            (Some(_), Self::Not(Reason::MonitorLost)) => self,
+            (Some((side, fault)), _) => Self::Not(Reason::Path(fault.reason(side))),
+            (None, Self::Protected) if peer == Some(false) => Self::Not(Reason::PeerWithoutPath),
+            (None, _) => self,
+        }
+    }
+
+    /// The same with who may go on alone beside it: what that decides counts more than how the link is, and less than whether there is
+    /// a path.
     #[must_use]
     pub fn beside(self, standing: Standing) -> Self {
         match (standing, self) {
+            (_, Self::Not(Reason::Path(_))) => self,
             (Standing::Alone, _) => Self::Not(Reason::Alone),
             (Standing::TakingOver, _) => Self::Not(Reason::TakingOver),
             (Standing::Paused, _) => Self::Not(Reason::Paused),
@@ -146,5 +168,49 @@ impl Protection {
 impl fmt::Display for Protection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.state(), self.reason())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mono::Mono;
+    use crate::path::{Do, Look, Seen, Side};
+
+    /// Whole, or with an uplink that is gone.
+    fn paths(whole: bool) -> Paths {
+        let seen = |index| Seen { index, up: true, carrier: true, ..Seen::default() };
+        let mut paths = Paths::new(Mono::ZERO, ("tap0", &seen(5)), ("up0", &seen(6)));
+        if !whole {
+            let mut out = Vec::new();
+            paths.look(Mono::ZERO, Side::Uplink, &Look { index: 6, ..Look::default() }, &mut out);
+            assert_eq!(out, [Do::LetGo(Side::Uplink)]);
+        }
+        paths
+    }
+
+    #[test]
+    fn without_a_path_nobody_is_protected_whoever_goes_on_alone() {
+        let gone = Protection::Not(Reason::Path("uplink gone"));
+        for protection in [Protection::Protected, Protection::Not(Reason::PeerLost)] {
+            assert_eq!(protection.over(&paths(true), None), protection);
+            assert_eq!(protection.over(&paths(true), Some(true)), protection);
+            for standing in Standing::ALL {
+                assert_eq!(protection.over(&paths(false), Some(true)).beside(standing), gone, "{standing}");
+            }
+        }
+        assert_eq!((gone.state(), gone.reason()), ("not-protected", "uplink gone"));
+        // A QEMU that is gone takes the carrier of its tap along.
+        let lost = Protection::Not(Reason::MonitorLost);
+        assert_eq!(lost.over(&paths(false), None), lost);
+    }
+
+    #[test]
+    fn a_peer_without_path_protects_nobody() {
+        let over = |protection: Protection| protection.over(&paths(true), Some(false));
+        assert_eq!(over(Protection::Protected), Protection::Not(Reason::PeerWithoutPath));
+        let lost = Protection::Not(Reason::PeerLost);
+        assert_eq!(over(lost), lost);
+        assert_eq!(over(Protection::Protected).beside(Standing::Alone), Protection::Not(Reason::Alone));
     }
 }

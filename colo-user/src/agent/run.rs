@@ -20,7 +20,7 @@ use crate::judge::fence::FenceSpec;
 use crate::judge::{JudgeSpec, Pair};
 use crate::link::connect::{Connector, Slot};
 use crate::link::endpoint::Endpoint;
-use crate::link::frame::{HEARS_QEMU, Hello, Role};
+use crate::link::frame::{HEARS_PATH, HEARS_QEMU, Hello, Role};
 use crate::mono::Mono;
 use crate::qmp::Monitor;
 use crate::qmp::command::Call;
@@ -35,7 +35,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 /// What a packet thread ends of.
-const LOST: &str = "the packet thread lost an interface";
+const LOST: &str = "the packet thread cannot go on";
 
 /// What is told to a primary, and to a secondary for when it is one.
 #[derive(Debug)]
@@ -121,7 +121,7 @@ async fn supervise(options: Options, control: ControlSocket) -> Result<()> {
         Side::Secondary => Role::Secondary,
     };
     let (links, mut made) = mpsc::channel(1);
-    let features = if options.qmp.is_some() { HEARS_QEMU } else { 0 };
+    let features = HEARS_PATH | if options.qmp.is_some() { HEARS_QEMU } else { 0 };
     let boot = random()?;
     let mut hello = Hello { features, ..Hello::plain(role, boot) };
     let peer = options.peer.clone();
@@ -195,7 +195,6 @@ async fn start_packet_thread(
         settings: options.heartbeat_settings,
         pair: alone.pair.clone(),
         boot,
-        uplink: config.uplink.clone(),
         realtime: config.realtime,
         probe: options.heartbeat_probe,
     };

@@ -14,6 +14,7 @@ mod unreleased;
 use super::beat::Beat;
 use super::primary::Violation;
 use super::protection::{Protection, Reason};
+use super::reach::Reach;
 use crate::epoch::{Epoch, SecondaryEpochs, Verdict};
 use crate::failover::Loss;
 use crate::link::buffer::Outbox;
@@ -92,6 +93,7 @@ pub struct Secondary {
     loss: Option<Loss>,
     heard: Mono,
     own: Own,
+    reach: Reach,
 }
 
 impl Secondary {
@@ -118,6 +120,7 @@ impl Secondary {
             loss: None,
             heard: Mono::ZERO,
             own: Own::default(),
+            reach: Reach::default(),
         }
     }
 
@@ -142,6 +145,15 @@ impl Secondary {
         self.protection
     }
 
+    /// Whether both interfaces of the primary carry frames; `None` while it has not said so in this session.
+    #[must_use]
+    pub const fn peer_reaches(&self) -> Option<bool> {
+        match self.session {
+            Session::Apart => None,
+            Session::Syncing { .. } | Session::InSync(_) => self.reach.is_whole(),
+        }
+    }
+
     /// The current epoch.
     #[must_use]
     pub const fn epoch(&self) -> Epoch {
@@ -163,6 +175,7 @@ impl Secondary {
     /// A connection whose hellos are done.
     pub fn connected(&mut self, now: Mono) {
         self.own.sessions += 1;
+        self.reach = Reach::default();
         self.unreleased.session();
         if let Some(loading) = &mut self.loading {
             // Numbered by another session, maybe by another agent; the next state has it or the primary sends it again.
@@ -279,6 +292,10 @@ impl Secondary {
                 tracing::warn!("the primary says goodbye: {}: {text}", reason.name());
                 self.lost(Reason::PeerLeft, effects);
                 self.loss = Some(Loss::Bye((*reason).into()));
+            }
+            // The primary has the checkpoint made that it needs.
+            Message::Path(path) => {
+                self.reach.told(*path);
             }
             Message::Output { .. } => return Err(Violation::Kind("output")),
             Message::End(_) => return Err(Violation::Kind("end")),

@@ -5,6 +5,7 @@ use super::times::Summary;
 use crate::compare::Divergence;
 use crate::failover::{self, Why};
 use crate::judge::etcd::keeper::Tenure;
+use crate::path::{Fault, Paths, Side};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -73,6 +74,49 @@ impl Lease {
     }
 }
 
+/// An interface, as far as it carries frames.
+#[derive(Clone, Debug, Serialize)]
+pub struct Interface {
+    /// The name it was given by.
+    pub given: String,
+    /// The name it has now, or had last.
+    pub name: String,
+    /// Its index; null while there is none.
+    pub index: Option<u32>,
+    /// `whole`, or a word of [`Fault`](crate::path::Fault).
+    pub state: &'static str,
+    /// What an operator can do, where it carries nothing.
+    pub way_out: Option<String>,
+}
+
+/// Both interfaces.
+#[derive(Clone, Debug, Serialize)]
+pub struct Interfaces {
+    /// The guest's.
+    pub guest: Interface,
+    /// The uplink.
+    pub uplink: Interface,
+}
+
+impl Interfaces {
+    /// As the core of the paths says.
+    #[must_use]
+    pub fn new(paths: &Paths) -> Self {
+        let of = |side| {
+            let path = paths.of(side);
+            let way_out = path.fault.as_ref().map(|fault| fault.way_out(side, &path.name, &path.given));
+            Interface {
+                given: path.given.clone(),
+                name: path.name.clone(),
+                index: Some(path.index).filter(|&index| index != 0),
+                state: path.fault.as_ref().map_or("whole", Fault::word),
+                way_out,
+            }
+        };
+        Self { guest: of(Side::Guest), uplink: of(Side::Uplink) }
+    }
+}
+
 /// One answer.
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
@@ -88,6 +132,8 @@ pub struct Status {
     pub peer: String,
     /// How the programs are attached.
     pub attach: Attach,
+    /// What they are attached to, and whether that carries frames.
+    pub interfaces: Interfaces,
     /// `afxdp` or `ringbuf`.
     pub hold: String,
     /// Frames held (primary); frames of input that wait for the guest (secondary).

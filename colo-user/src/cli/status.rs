@@ -23,7 +23,7 @@ Example:
 
 Exit status 0: protected. 1: not protected, the reason is shown. 2: no agent answers there.
 With --json one object is printed: role, state (protected or not-protected), reason, epoch, peer, attach {guest, uplink},
-hold, held, held_time and pauses {count, p50_us, p99_us, max_us}, counters {NAME: N}, checkpoints {asked, by {KIND: N}}, failover {standing, reason, term, way_out}, heartbeat (see the README), lease {state, token, ends_in_ms}, divergences [the last 16, newest last].")]
+interfaces {guest, uplink {given, name, index, state, way_out}}, hold, held, held_time and pauses {count, p50_us, p99_us, max_us}, counters {NAME: N}, checkpoints {asked, by {KIND: N}}, failover {standing, reason, term, way_out}, heartbeat (see the README), lease {state, token, ends_in_ms}, divergences [the last 16, newest last].")]
 pub struct Status {
     /// The agent's control socket [default: the only one in /run/colo]
     #[arg(long, value_name = "PATH")]
@@ -92,6 +92,15 @@ fn table(status: &Value) -> String {
         "attached",
         format!("guest {}, uplink {}", text(&status["attach"]["guest"]), text(&status["attach"]["uplink"])),
     );
+    for side in ["guest", "uplink"] {
+        let interface = &status["interfaces"][side];
+        let [given, name, state] = ["given", "name", "state"].map(|field| text(&interface[field]));
+        let renamed = if name == given { String::new() } else { format!(", given as {given}") };
+        line(side, format!("{name} ({state}{renamed})"));
+        if let Some(way_out) = interface["way_out"].as_str() {
+            line("  way out", way_out.to_owned());
+        }
+    }
     let failover = &status["failover"];
     if !failover.is_null() {
         line("stands", format!("{} ({})", text(&failover["standing"]), text(&failover["reason"])));

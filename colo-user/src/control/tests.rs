@@ -1,7 +1,9 @@
 use super::*;
 use crate::agent::packet::channel;
-use crate::agent::status::{Attach, Checkpoints, Status};
+use crate::agent::status::{Attach, Checkpoints, Interfaces, Status};
 use crate::agent::times::Summary;
+use crate::mono::Mono;
+use crate::path::{Paths, Seen};
 use std::collections::BTreeMap;
 
 fn status() -> Status {
@@ -12,6 +14,10 @@ fn status() -> Status {
         epoch: 4,
         peer: "tcp:192.0.2.1:9000".into(),
         attach: Attach { guest: "native", uplink: "skb" },
+        interfaces: {
+            let seen = |name: &str, index| Seen { index, name: name.to_owned(), ..Seen::default() };
+            Interfaces::new(&Paths::new(Mono::ZERO, ("tap0", &seen("vm0", 5)), ("up0", &seen("up0", 6))))
+        },
         hold: "afxdp".into(),
         held: 2,
         held_time: Summary { count: 9, p50_us: 70, p99_us: 900, max_us: 1000 },
@@ -30,7 +36,12 @@ fn status() -> Status {
 fn a_status_has_the_promised_fields() {
     let expected = json!({
         "role": "primary", "state": "protected", "reason": "in sync", "epoch": 4, "peer": "tcp:192.0.2.1:9000",
-        "attach": {"guest": "native", "uplink": "skb"}, "hold": "afxdp", "held": 2,
+        "attach": {"guest": "native", "uplink": "skb"},
+        "interfaces": {
+            "guest": {"given": "tap0", "name": "vm0", "index": 5, "state": "whole", "way_out": null},
+            "uplink": {"given": "up0", "name": "up0", "index": 6, "state": "whole", "way_out": null},
+        },
+        "hold": "afxdp", "held": 2,
         "held_time": {"count": 9, "p50_us": 70, "p99_us": 900, "max_us": 1000},
         "pauses": {"count": 0, "p50_us": 0, "p99_us": 0, "max_us": 0}, "counters": {"captured": 9},
         "checkpoints": {"asked": 1, "by": {"payload": 1}}, "failover": null, "heartbeat": null, "lease": null, "divergences": [],

@@ -14,13 +14,17 @@ use super::interface::Interface;
 use super::netlink::{Link, Netlink};
 use super::pace::Pace;
 use super::packet::PacketSocket;
+use super::paths::Memory;
 use super::pins::{self, Found, Name, Pins};
-use super::programs::{Programs, Side};
+use super::programs::Programs;
 use super::realtime;
 use super::tally::{Own, ToldLosses};
 use super::translations::Janitor;
 use super::wait::Waiting;
+use super::watch::Watch;
 use super::{Attached, Datapath, HOLD_BYTES, MIRROR_BYTES, unmark};
+use crate::mono::Mono;
+use crate::path::{Look, Paths, Side};
 
 impl Datapath {
     /// Loads the programs, opens the sockets, attaches. From then on the mode is that of the role: protect or
@@ -54,8 +58,6 @@ impl Datapath {
         let guest = Interface::inspect(&mut netlink, &config.guest, own(Side::Guest))?;
         let uplink = Interface::inspect(&mut netlink, &config.uplink, own(Side::Uplink))?;
         let name = pin_name(&netlink, &guest.name, guest.index)?;
-        let mut warnings: Vec<_> = [&guest, &uplink].into_iter().flat_map(Interface::warnings).collect();
-
         let gaps = if left.is_some() { Gaps::anywhere() } else { Gaps::default() };
         let sockets = open_sockets(config, &guest, &uplink, gaps)?;
         let mut programs = match &left {
@@ -66,27 +68,21 @@ impl Datapath {
             None => Programs::load(MIRROR_BYTES, if sockets.is_some() { 0 } else { HOLD_BYTES })?,
         };
         let first_mirrored = programs.next_index(INDEX_MIRRORED)?;
-        let (hold, backend, longest): (Box<dyn Hold>, _, _) = if let Some(sockets) = sockets {
-            programs.set_hold_socket(sockets.capture_socket())?;
-            (Box::new(sockets), HoldBackend::Afxdp, SocketHold::longest(&guest))
+        let (hold, backend): (Box<dyn Hold>, _) = if let Some(sockets) = sockets {
+            (Box::new(sockets), HoldBackend::Afxdp)
         } else {
             let ring = programs.take_ring(MAP_HOLD_RING)?;
             let hold = RingHold::open(ring, &guest, &uplink, config.frames, gaps)?;
-            (Box::new(hold), HoldBackend::Ringbuf, RingHold::longest(&guest))
+            (Box::new(hold), HoldBackend::Ringbuf)
         };
-        if guest.speaks_ipv6() {
-            warnings.push(format!(
-                "the host itself speaks IPv6 on {0}, and the guest hears it: `sysctl -w net.ipv6.conf.{0}.disable_ipv6=1`",
-                guest.name
-            ));
+        if let Some(socket) = hold.capture_socket() {
+            programs.set_hold_socket(socket)?;
         }
-        if longest < guest.longest_frame() {
-            warnings.push(format!(
-                "{} has MTU {}, frames of more than {longest} bytes cannot be held: lower the MTU on both sides of it, \
-                 or use --hold ringbuf",
-                guest.name, guest.start.mtu
-            ));
-        }
+        let longest = hold.longest();
+        let warnings: Vec<_> = [(Side::Guest, &guest), (Side::Uplink, &uplink)]
+            .into_iter()
+            .flat_map(|(side, interface)| warnings(side, interface, longest))
+            .collect();
         programs.set_settings(settings(config, backend, longest, &guest, &uplink))?;
         programs.set_ports(guest.index, uplink.index)?;
         let signs = Signs::begin(&programs, config.overdue, config.leased)?;
@@ -103,11 +99,22 @@ impl Datapath {
         for warning in &warnings {
             tracing::warn!("{warning}");
         }
-        let attached = match &left {
-            Some(_) => Attached { guest: guest.attached_as(), uplink: uplink.attached_as() },
-            None => programs.attach(&guest, &uplink, config.attach, &mut netlink)?,
-        };
-        Ok(Self {
+        let mut attached = Attached { guest: guest.attached_as(), uplink: uplink.attached_as() };
+        if left.is_none() {
+            let interfaces = [Some(&guest), Some(&uplink)];
+            programs.attach(interfaces, config.attach, &mut netlink, &mut attached)?;
+        }
+        let mut seen = [guest.start.seen(), uplink.start.seen()];
+        for (side, seen) in Side::ALL.into_iter().zip(&mut seen) {
+            seen.program = Some(programs.id(side)?);
+        }
+        let watched = [&config.guest, &config.uplink].map(Clone::clone);
+        let watch = Watch::start(watched, [guest.index, uplink.index])
+            .map_err(|source| DatapathError::Interface { interface: guest.name.clone(), source })?;
+        let now = Mono::now();
+        let paths = Paths::new(now, (&config.guest, &seen[0]), (&config.uplink, &seen[1]));
+        let memories = [Memory::of(&guest), Memory::of(&uplink)];
+        let mut datapath = Self {
             programs,
             hold,
             mirror,
@@ -129,8 +136,20 @@ impl Datapath {
             first_mirrored,
             adopted: left.is_some(),
             name,
+            config: config.clone(),
+            paths,
+            memories,
+            watch,
             pins: left,
-        })
+        };
+        // One without carrier carries nothing from the beginning.
+        let mut out = Vec::new();
+        for (side, seen) in Side::ALL.into_iter().zip(seen) {
+            let look = Look { at: now, index: seen.index, there: Some(seen), ..Look::default() };
+            datapath.paths.look(now, side, &look, &mut out);
+        }
+        datapath.carry_out(out);
+        Ok(datapath)
     }
 }
 
@@ -223,7 +242,7 @@ fn open_sockets(
     }
 }
 
-fn settings(
+pub(super) fn settings(
     config: &Config,
     backend: HoldBackend,
     longest: u32,
@@ -241,4 +260,23 @@ fn settings(
         guest_mac: config.guest_mac.unwrap_or_default(),
         reserved: [0; 2],
     }
+}
+
+/// What about an interface will spoil frames, of which one of `longest` bytes can be held.
+pub(super) fn warnings(side: Side, interface: &Interface, longest: u32) -> Vec<String> {
+    let mut warnings = interface.warnings();
+    if side == Side::Guest && interface.speaks_ipv6() {
+        warnings.push(format!(
+            "the host itself speaks IPv6 on {0}, and the guest hears it: `sysctl -w net.ipv6.conf.{0}.disable_ipv6=1`",
+            interface.name
+        ));
+    }
+    if side == Side::Guest && longest < interface.longest_frame() {
+        warnings.push(format!(
+            "{} has MTU {}, frames of more than {longest} bytes cannot be held: lower the MTU on both sides of it, \
+             or use --hold ringbuf",
+            interface.name, interface.start.mtu
+        ));
+    }
+    warnings
 }

@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::ptr;
 
+const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
@@ -102,6 +103,23 @@ impl Drop for XdpLink {
             // interface is gone, and then nothing is left to do.
             let _ = call(BPF_LINK_DETACH, &[self.fd.as_raw_fd().cast_unsigned()]);
         }
+    }
+}
+
+/// Takes entry `key` out of a map whose keys are words; nothing happens if it is not there.
+pub(super) fn remove(map: BorrowedFd<'_>, key: u32) -> io::Result<()> {
+    #[repr(C)]
+    struct Attributes {
+        map: u32,
+        pad: u32,
+        key: u64,
+    }
+    let attributes =
+        Attributes { map: map.as_raw_fd().cast_unsigned(), pad: 0, key: ptr::from_ref(&key) as u64 };
+    // The kernel reads the key, which lives across the call.
+    match call(BPF_MAP_DELETE_ELEM, &attributes) {
+        Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(error),
+        _ => Ok(()),
     }
 }
 

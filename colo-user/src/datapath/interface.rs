@@ -34,6 +34,9 @@ pub(super) struct Interface {
     pub index: u32,
     /// As it was at the start: counters are told from here on.
     pub start: Link,
+    /// Frames that interfaces in its place had dropped until then; and until it was looked at last.
+    dropped_before: u64,
+    dropped: u64,
 }
 
 impl Interface {
@@ -49,9 +52,29 @@ impl Interface {
         if !start.up {
             return Err(DatapathError::Down(name.to_owned()));
         }
-        let interface = Self { name: name.to_owned(), index: start.index, start };
+        let interface =
+            Self { name: start.name.clone(), index: start.index, start, dropped_before: 0, dropped: 0 };
         interface.check_queues()?;
         Ok(interface)
+    }
+
+    /// Takes the place of `before`.
+    pub fn follow(&mut self, before: &Self) {
+        (self.dropped_before, self.dropped) = (before.dropped, before.dropped);
+    }
+
+    /// From here on, where it stands as `link` says, its counters are told.
+    pub fn begin(&mut self, link: Link) {
+        self.dropped_before = self.dropped(Some(&link));
+        self.start = link;
+    }
+
+    /// Frames that it and those before it have dropped, as far as is known.
+    pub fn dropped(&mut self, link: Option<&Link>) -> u64 {
+        if let Some(link) = link.filter(|link| link.index == self.index) {
+            self.dropped = self.dropped_before + link.tx_dropped.saturating_sub(self.start.tx_dropped);
+        }
+        self.dropped
     }
 
     /// Longest frame without a VLAN tag that it carries, in bytes.
@@ -69,7 +92,7 @@ impl Interface {
 
     /// True if frames sent to it wait in a queue that its reader empties, and that drops without a word.
     pub fn is_tap(&self) -> bool {
-        self.start.kind == "tun"
+        self.start.is_tap()
     }
 
     /// True if the host has IPv6 on it: its neighbour discovery and multicast reports then reach the guest, and count

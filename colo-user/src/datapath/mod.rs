@@ -25,7 +25,6 @@
 mod answerer;
 mod attach;
 mod bpf;
-mod carrier;
 mod config;
 mod counters;
 mod deadman;
@@ -38,6 +37,7 @@ mod interface;
 mod netlink;
 mod pace;
 mod packet;
+mod paths;
 mod pins;
 pub mod programs;
 mod realtime;
@@ -47,6 +47,7 @@ mod tally;
 mod translations;
 mod unread;
 mod wait;
+mod watch;
 mod xsk;
 
 use std::io;
@@ -56,7 +57,6 @@ pub use colo_ebpf::Mode;
 
 pub use answerer::Answerer;
 pub use attach::detach_pinned;
-pub use carrier::Carrier;
 pub use config::{AttachMode, Config, DEFAULT_FRAMES, HoldBackend, MAX_FRAMES, MIN_FRAMES, Role};
 pub use counters::{CounterValue, Counters};
 pub use deadman::{AgentLimit, LeaseEnd, Overdue};
@@ -81,8 +81,10 @@ use pins::Pins;
 use programs::{NATIVE, Programs};
 use tally::{Own, ToldLosses};
 use translations::Janitor;
+use watch::Watch;
 
 use crate::mono::Mono;
+use crate::path::{Paths, Side};
 
 /// Bytes of the ring buffer of mirrored input: more than 10,000 full frames.
 pub const MIRROR_BYTES: u32 = 16 << 20;
@@ -128,6 +130,15 @@ pub struct Attached {
     pub uplink: &'static str,
 }
 
+impl Attached {
+    const fn of(&mut self, side: Side) -> &mut &'static str {
+        match side {
+            Side::Guest => &mut self.guest,
+            Side::Uplink => &mut self.uplink,
+        }
+    }
+}
+
 /// See the module.
 pub struct Datapath {
     // First of all the programs leave the interfaces.
@@ -154,6 +165,11 @@ pub struct Datapath {
     first_mirrored: u64,
     adopted: bool,
     name: pins::Name,
+    /// As it was told.
+    config: Config,
+    paths: Paths,
+    memories: [paths::Memory; 2],
+    watch: Watch,
     /// Unlocked last, when all else is closed.
     pins: Option<Pins>,
 }
@@ -250,7 +266,7 @@ impl Datapath {
     /// Puts a frame of our own onto the uplink, behind all released before; it leaves at the next [`Self::flush`], or at once
     /// where its buffers are used up. False if there is no buffer for it even then, or it is empty or longer than one.
     pub fn emit(&mut self, frame: &[u8]) -> bool {
-        // An uplink that is gone is told of by the flush at the end of the turn.
+        // What goes wrong is told of by the flush at the end of the turn.
         let emitted = self.hold.emit(frame) || self.flush().is_ok() && self.hold.emit(frame);
         let counter = if emitted { &mut self.own.emitted } else { &mut self.own.emit_no_room };
         *counter += 1;
@@ -260,7 +276,7 @@ impl Datapath {
     /// Gives the guest a frame as if it came from the client network.
     ///
     /// # Errors
-    /// The guest's interface is gone.
+    /// The kernel's reason; an interface that is gone or down is none, and has no credit.
     pub fn inject(&mut self, frame: &[u8]) -> io::Result<Injected> {
         self.injector.inject(frame, &mut self.netlink)
     }
@@ -270,7 +286,7 @@ impl Datapath {
     /// it was released: an agent may have stood still since, and XDP does not see what it sends.
     ///
     /// # Errors
-    /// The uplink is gone.
+    /// The kernel's reason; an uplink that is gone or down is none, and takes nothing.
     pub fn flush(&mut self) -> io::Result<()> {
         self.waiting.backlog = !self.send()?;
         Ok(())
@@ -278,6 +294,16 @@ impl Datapath {
 
     fn send(&mut self) -> io::Result<bool> {
         self.hold.flush(!self.signs.lease().is_over())
+    }
+
+    /// What was released and the uplink has not taken never leaves.
+    pub fn abandon(&mut self) {
+        let frames = self.hold.abandon();
+        self.own.abandoned += frames;
+        self.waiting.backlog = false;
+        if frames > 0 {
+            tracing::warn!("{frames} frames that the uplink had not taken are dropped");
+        }
     }
 
     /// Whether the uplink has taken all that was released before the last [`Self::flush`].
@@ -327,10 +353,14 @@ impl Datapath {
         if self.pins.is_some() {
             return Ok(());
         }
-        let pins = self.programs.pin(&self.name)?;
-        let pins = self.pins.insert(pins);
-        // The socket that keeps the uplink promiscuous goes with this process.
-        if self.promiscuous.is_some() && !self.uplink.start.promiscuous {
+        self.pins = Some(self.programs.pin(&self.name)?);
+        self.mark_promiscuous()
+    }
+
+    /// What keeps the uplink promiscuous goes with this process: what is pinned is to have it all the same.
+    fn mark_promiscuous(&mut self) -> Result<(), DatapathError> {
+        let Some(pins) = &self.pins else { return Ok(()) };
+        if self.promiscuous.is_some() && !self.uplink.start.promiscuous && !pins.is_promiscuous() {
             pins.mark_promiscuous()?;
             self.netlink
                 .set_promiscuous(self.uplink.index, true)
@@ -368,6 +398,8 @@ impl Datapath {
     pub fn detach(mut self) -> io::Result<()> {
         self.programs.detach();
         let removed = match self.pins.take() {
+            // One that is gone is as it was found.
+            Some(pins) if !self.paths.of(Side::Uplink).is_there() => pins.discard(),
             Some(pins) => unmark(&mut self.netlink, &pins, self.uplink.index).and_then(|()| pins.discard()),
             None => Ok(()),
         };
@@ -379,7 +411,11 @@ impl Datapath {
         if self.pins.is_none() {
             self.programs.detach();
         }
+        // Nobody waits for an uplink that carries nothing.
         if self.send()? {
+            Ok(())
+        } else if !self.paths.of(Side::Uplink).is_whole() {
+            self.abandon();
             Ok(())
         } else {
             Err(io::Error::other("the uplink did not take all released frames"))

@@ -17,7 +17,7 @@ use super::sys;
 pub(super) enum Sent {
     /// The device has it.
     Yes,
-    /// No room now; the frame is still ours.
+    /// No room now, or no interface; the frame is still ours.
     NotNow,
     /// It can never be sent: too short for a header or longer than the MTU allows.
     Never,
@@ -74,7 +74,9 @@ impl PacketSocket {
     pub fn send(&self, frame: &[u8]) -> io::Result<Sent> {
         match send(&self.fd, frame, SendFlags::DONTWAIT) {
             Ok(_) => Ok(Sent::Yes),
-            Err(Errno::AGAIN | Errno::NOBUFS | Errno::NETDOWN | Errno::BUSY) => Ok(Sent::NotNow),
+            Err(Errno::AGAIN | Errno::NOBUFS | Errno::NETDOWN | Errno::BUSY | Errno::NXIO | Errno::NODEV) => {
+                Ok(Sent::NotNow)
+            }
             Err(Errno::MSGSIZE | Errno::INVAL) => Ok(Sent::Never),
             Err(error) => Err(error.into()),
         }

@@ -24,8 +24,9 @@ use rustix::fs::{FlockOperation, flock, statfs};
 
 use super::bpf::{LinkInfo, XdpLink, pin};
 use super::error::DatapathError;
-use super::programs::{Side, map_error};
+use super::programs::map_error;
 use super::sys;
+use crate::path::Side;
 
 /// Where the bpffs is expected.
 pub const BPFFS: &str = "/sys/fs/bpf";
@@ -150,6 +151,34 @@ impl Pins {
     /// Gives the link of `side` its name here.
     pub fn add_link(&self, side: Side, link: &XdpLink) -> Result<(), DatapathError> {
         self.add(link_name(side), link.as_fd())
+    }
+
+    /// Puts `link` in the place of the one that `side` had.
+    pub fn renew_link(&self, side: Side, link: &XdpLink) -> Result<(), DatapathError> {
+        let path = self.path.join(link_name(side));
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(error(&path, source)),
+            _ => self.add_link(side, link),
+        }
+    }
+
+    /// From here on they are found under `name`.
+    pub fn rename(&mut self, name: &Name) -> Result<(), DatapathError> {
+        let path = current().join(&name.0);
+        if path != self.path {
+            fs::rename(&self.path, &path).map_err(|source| error(&path, source))?;
+            self.path = path;
+        }
+        Ok(())
+    }
+
+    /// Notes nothing of the uplink any more: there is another.
+    pub fn unmark_promiscuous(&self) -> Result<(), DatapathError> {
+        let path = self.path.join(PROMISCUOUS);
+        match fs::remove_dir(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(error(&path, source)),
+            _ => Ok(()),
+        }
     }
 
     /// The link of `side`, where it is attached; `None` if there is none, or its interface is gone.

@@ -15,12 +15,13 @@ use colo_ebpf::{
 };
 
 use super::Attached;
-use super::bpf::XdpLink;
+use super::bpf::{self, XdpLink};
 use super::config::AttachMode;
 use super::error::DatapathError;
 use super::interface::{Interface, occupied};
 use super::netlink::{Netlink, XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE, takes_redirects};
 use super::pins::{Name, Pins};
+pub use crate::path::Side;
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/colo-ebpf"));
 
@@ -31,21 +32,17 @@ pub(super) const SKB: &str = "skb";
 /// Bytes of a ring buffer that is not used.
 const SMALLEST_RING: u32 = 4096;
 
-/// The two ends of a guest's traffic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// The guest's interface, `colo_guest`.
-    Guest,
-    /// The uplink, `colo_uplink`.
-    Uplink,
+const fn program_of(side: Side) -> &'static str {
+    match side {
+        Side::Guest => GUEST_PROGRAM,
+        Side::Uplink => UPLINK_PROGRAM,
+    }
 }
 
-impl Side {
-    const fn program(self) -> &'static str {
-        match self {
-            Self::Guest => GUEST_PROGRAM,
-            Self::Uplink => UPLINK_PROGRAM,
-        }
+const fn port_of(side: Side) -> u32 {
+    match side {
+        Side::Guest => PORT_GUEST,
+        Side::Uplink => PORT_UPLINK,
     }
 }
 
@@ -179,11 +176,32 @@ impl Programs {
     /// # Errors
     /// The kernel's reason.
     pub fn set_ports(&mut self, guest: u32, uplink: u32) -> Result<(), DatapathError> {
+        self.set_port(Side::Guest, guest)?;
+        self.set_port(Side::Uplink, uplink)
+    }
+
+    /// Sets the interface, by index, that frames for `side` go to.
+    pub(super) fn set_port(&mut self, side: Side, interface: u32) -> Result<(), DatapathError> {
         let mut map: DevMap<_> = self.map_mut(MAP_PORTS)?;
-        for (port, interface) in [(PORT_GUEST, guest), (PORT_UPLINK, uplink)] {
-            map.set(port, interface, None, 0).map_err(|error| map_error(MAP_PORTS, &error))?;
-        }
-        Ok(())
+        map.set(port_of(side), interface, None, 0).map_err(|error| map_error(MAP_PORTS, &error))
+    }
+
+    /// Frames for `side` go nowhere, and are counted by the programs.
+    pub(super) fn clear_port(&mut self, side: Side) -> Result<(), DatapathError> {
+        let aya::maps::Map::DevMap(map) = self.map(MAP_PORTS)? else { return Err(missing(MAP_PORTS)) };
+        bpf::remove(map.fd().as_fd(), port_of(side)).map_err(|error| map_error(MAP_PORTS, &error))
+    }
+
+    /// Whether frames for `side` go anywhere: the kernel takes an interface out that goes.
+    pub(super) fn has_port(&self, side: Side) -> bool {
+        let map = self.map(MAP_PORTS).ok().and_then(|map| DevMap::try_from(map).ok());
+        map.is_some_and(|map: DevMap<_>| map.get(port_of(side), 0).is_ok())
+    }
+
+    /// The kernel's id for the program of `side`.
+    pub(super) fn id(&mut self, side: Side) -> Result<u32, DatapathError> {
+        let info = self.program(side)?.info().map_err(|error| DatapathError::Load(chain(&error)))?;
+        Ok(info.id())
     }
 
     /// Sets the AF_XDP socket that gets the guest's output.
@@ -225,21 +243,23 @@ impl Programs {
         Ok(values.iter().sum())
     }
 
-    /// Attaches both programs.
+    /// Attaches each program that is not, to the interface of its side, where there is one; `attached` says how both are.
     ///
     /// A native program cannot redirect to every interface. Where it cannot, it is attached in the generic path, which
     /// can, unless native is asked for.
     pub(super) fn attach(
         &mut self,
-        guest: &Interface,
-        uplink: &Interface,
+        [guest, uplink]: [Option<&Interface>; 2],
         mode: AttachMode,
         netlink: &mut Netlink,
-    ) -> Result<Attached, DatapathError> {
-        let mut attached = Attached {
-            guest: self.attach_side(Side::Guest, guest, mode, netlink)?,
-            uplink: self.attach_side(Side::Uplink, uplink, mode, netlink)?,
-        };
+        attached: &mut Attached,
+    ) -> Result<(), DatapathError> {
+        for (side, interface) in [(Side::Guest, guest), (Side::Uplink, uplink)] {
+            if let Some(interface) = interface.filter(|_| self.links[side as usize].is_none()) {
+                *attached.of(side) = self.attach_side(side, interface, mode, netlink)?;
+            }
+        }
+        let (Some(guest), Some(uplink)) = (guest, uplink) else { return Ok(()) };
         loop {
             let uplink_first = attached.uplink == NATIVE && !takes_redirects(guest.index);
             let (side, from, to) = if uplink_first {
@@ -247,7 +267,7 @@ impl Programs {
             } else if attached.guest == NATIVE && !takes_redirects(uplink.index) {
                 (Side::Guest, guest, uplink)
             } else {
-                return Ok(attached);
+                return Ok(());
             };
             let (from_name, to_name) = (from.name.clone(), to.name.clone());
             if mode == AttachMode::Native {
@@ -261,12 +281,8 @@ impl Programs {
                 "native XDP on {from_name} cannot send frames to {to_name}: falling back to generic XDP, which is slower; {}",
                 to.redirect_hint()
             );
-            self.links[side as usize] = None;
-            let shown = self.attach_side(side, from, AttachMode::Skb, netlink)?;
-            match side {
-                Side::Guest => attached.guest = shown,
-                Side::Uplink => attached.uplink = shown,
-            }
+            self.take_off(side);
+            *attached.of(side) = self.attach_side(side, from, AttachMode::Skb, netlink)?;
         }
     }
 
@@ -341,9 +357,22 @@ impl Programs {
 
     /// Takes the programs off their interfaces, pinned or not.
     pub(super) fn detach(&mut self) {
-        for mut link in self.links.iter_mut().filter_map(Option::take) {
+        Side::ALL.into_iter().for_each(|side| self.take_off(side));
+    }
+
+    /// Takes the program of one side off, pinned or not.
+    pub(super) fn take_off(&mut self, side: Side) {
+        if let Some(mut link) = self.links[side as usize].take() {
             link.keep(false);
         }
+    }
+
+    /// Puts the link of `side` in the place of the one that is pinned there.
+    pub(super) fn renew_pin(&mut self, side: Side, pins: &Pins) -> Result<(), DatapathError> {
+        let Some(link) = &mut self.links[side as usize] else { return Ok(()) };
+        pins.renew_link(side, link)?;
+        link.keep(true);
+        Ok(())
     }
 
     pub(super) fn map(&self, name: &'static str) -> Result<&aya::maps::Map, DatapathError> {
@@ -378,7 +407,7 @@ impl Refusal {
 }
 
 fn program(ebpf: &mut Ebpf, side: Side) -> Result<&mut Xdp, DatapathError> {
-    let name = side.program();
+    let name = program_of(side);
     let program =
         ebpf.program_mut(name).ok_or_else(|| DatapathError::Load(format!("the object has no {name}")))?;
     program.try_into().map_err(|error: ProgramError| DatapathError::Load(chain(&error)))

@@ -66,15 +66,6 @@ pub(super) fn ethtool<const WORDS: usize>(
     check(unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::SIOCETHTOOL, &raw mut ifreq) })
 }
 
-/// The low 16 flags of interface `name`.
-pub(super) fn interface_flags(socket: &impl AsFd, name: &str) -> io::Result<libc::c_short> {
-    let mut ifreq = about(name)?;
-    // SAFETY: the ioctl reads and writes one ifreq.
-    check(unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut ifreq) })?;
-    // SAFETY: this ioctl is answered by the flags.
-    Ok(unsafe { ifreq.ifr_ifru.ifru_flags })
-}
-
 /// Bytes written to a TCP socket that the other side's kernel has not acknowledged.
 pub(crate) fn untaken(socket: &impl AsFd) -> io::Result<c_int> {
     let mut bytes: c_int = 0;

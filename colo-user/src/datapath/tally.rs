@@ -4,6 +4,7 @@ use colo_ebpf::Counter;
 
 use super::Datapath;
 use super::counters::Counters;
+use crate::path::Side;
 
 /// Below this share of free buffers frames are scarce.
 const SCARCE_SHARE: u32 = 4;
@@ -43,6 +44,7 @@ pub(super) struct Own {
     pub discarded: u64,
     pub stale: u64,
     pub completed: u64,
+    pub abandoned: u64,
     pub emitted: u64,
     pub emit_no_room: u64,
     pub mirrored: u64,
@@ -104,6 +106,11 @@ impl Datapath {
             own.completed,
             "Released frames whose unfinished checksum was completed.",
         );
+        counters.add(
+            "abandoned",
+            own.abandoned,
+            "Released frames that the uplink had not taken when this side was closed or ended: they never leave.",
+        );
         counters.add("emitted", own.emitted, "Frames of the agent's own put onto the uplink.");
         counters.add("emit_no_room", own.emit_no_room, "Frames of the agent's own that found no room.");
         counters.add("mirrored", own.mirrored, "Copies of client frames read by the agent.");
@@ -125,13 +132,26 @@ impl Datapath {
         self.hold.count(&mut counters);
         self.injector.count(&mut counters);
         for (interface, name, help) in [
-            (&self.guest, "guest_tx_dropped", "Frames dropped by the guest's interface, as it counts them."),
-            (&self.uplink, "uplink_tx_dropped", "Frames dropped by the uplink, as it counts them."),
+            (
+                &mut self.guest,
+                "guest_tx_dropped",
+                "Frames dropped by the guest's interface, as it counts them.",
+            ),
+            (&mut self.uplink, "uplink_tx_dropped", "Frames dropped by the uplink, as it counts them."),
         ] {
-            if let Ok(link) = self.netlink.link_by_index(interface.index) {
-                counters.add(name, link.tx_dropped.saturating_sub(interface.start.tx_dropped), help);
-            }
+            let link = self.netlink.link_by_index(interface.index).ok();
+            counters.add(name, interface.dropped(link.as_ref()), help);
         }
+        let (guest, uplink) = (self.paths.of(Side::Guest), self.paths.of(Side::Uplink));
+        counters.add("guest_lost", guest.lost, "Times that the guest's interface carried nothing.");
+        counters.add("guest_restored", guest.restored, "Times that it was attached or opened again.");
+        counters.add("uplink_lost", uplink.lost, "Times that the uplink carried nothing.");
+        counters.add("uplink_restored", uplink.restored, "Times that it was attached or opened again.");
+        counters.add(
+            "interface_news_missed",
+            self.watch.missed(),
+            "Times that the kernel had more to tell of interfaces than there was room for: all was looked at again.",
+        );
         counters
     }
 }

@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use super::Datapath;
 use super::pace::{Frames, Pace};
 use super::realtime;
+use crate::path::Side;
 
 /// Longest sleep while the uplink has not taken all that was released, or has not said which buffers it is done with
 /// while those are scarce: neither wakes anyone.
@@ -44,6 +45,8 @@ pub struct Wake {
 pub(super) struct Waiting {
     /// The uplink has not taken all yet.
     pub backlog: bool,
+    /// The socket of captured frames is broken: its interface is gone, which will be told.
+    pub deaf: bool,
     /// For a real-time thread: its priority, and when it has it.
     realtime: Option<(u8, Pace)>,
     last_look: Option<Instant>,
@@ -69,7 +72,8 @@ impl Datapath {
         timeout: Option<Duration>,
     ) -> io::Result<Wake> {
         let pressure = self.pressure();
-        let upkeep = if self.waiting.backlog || pressure.scarce && pressure.sending != 0 {
+        let takes = self.paths.of(Side::Uplink).is_whole();
+        let upkeep = if takes && (self.waiting.backlog || pressure.scarce && pressure.sending != 0) {
             BACKLOG_PAUSE
         } else {
             LOOK
@@ -90,11 +94,17 @@ impl Datapath {
         if self.waiting.last_look.is_none_or(|last| now.duration_since(last) >= LOOK) {
             self.waiting.last_look = Some(now);
             self.read_losses();
+            self.check_ports();
         }
         Ok(wake)
     }
 
-    fn poll(&self, others: &[BorrowedFd<'_>], want_write: &[bool], timeout: Timespec) -> io::Result<Wake> {
+    fn poll(
+        &mut self,
+        others: &[BorrowedFd<'_>],
+        want_write: &[bool],
+        timeout: Timespec,
+    ) -> io::Result<Wake> {
         let mut fds: SmallVec<[PollFd<'_>; 8]> = SmallVec::new();
         fds.push(PollFd::from_borrowed_fd(self.mirror.as_fd(), PollFlags::IN));
         let wants = want_write.iter().copied().chain(std::iter::repeat(false));
@@ -102,7 +112,8 @@ impl Datapath {
             let write = if write { PollFlags::OUT } else { PollFlags::empty() };
             PollFd::from_borrowed_fd(fd, PollFlags::IN | write)
         }));
-        let held = self.hold.readable();
+        fds.push(PollFd::from_borrowed_fd(self.watch.ready(), PollFlags::IN));
+        let held = self.hold.readable().filter(|_| !self.waiting.deaf);
         fds.extend(held.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         match poll(&mut fds, Some(&timeout)) {
             Ok(_) | Err(Errno::INTR) => {}
@@ -110,7 +121,9 @@ impl Datapath {
         }
         let readable = |fd: &PollFd<'_>| fd.revents().contains(PollFlags::IN);
         let closed = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
-        Ok(Wake {
+        let told = readable(&fds[1 + others.len()]);
+        let deaf = held.is_some() && fds.last().is_some_and(|fd| fd.revents().intersects(closed));
+        let wake = Wake {
             mirrored: readable(&fds[0]),
             captured: held.is_some() && fds.last().is_some_and(readable),
             others: fds[1..=others.len()]
@@ -121,6 +134,13 @@ impl Datapath {
                     closed: fd.revents().intersects(closed),
                 })
                 .collect(),
-        })
+        };
+        drop(fds);
+        // It would wake this thread for ever.
+        self.waiting.deaf |= deaf;
+        if told {
+            self.tend();
+        }
+        Ok(wake)
     }
 }

@@ -7,9 +7,6 @@
 use super::{Config, Loss, Why};
 use std::time::Duration;
 
-/// A primary whose uplink has no carrier for this long asks to be relieved.
-pub const CARRIER_GRACE: Duration = Duration::from_secs(1);
-
 /// See the module.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Elsewhere {

@@ -68,6 +68,7 @@ use crate::judge::Claimant;
 use crate::judge::etcd::keeper::Want;
 use crate::link::frame::{ByeReason, Role};
 use crate::mono::Mono;
+use crate::path::{Fault, Side};
 use crate::qmp::command::{self, Call};
 use crate::qmp::{ColoMode, MigrationStatus, Snapshot};
 use std::fmt;
@@ -156,7 +157,12 @@ pub enum Why {
     /// The link is lost, and the peer is heard elsewhere.
     LinkLost,
     /// The uplink of the primary has no carrier, and the secondary was asked to go on in its place.
+    UplinkDark,
+    /// Likewise, and it is gone, set down, or has lost its program.
     UplinkLost,
+    /// The interface of the guest carries nothing: a primary has asked the secondary to go on in its place, a secondary has left
+    /// the pair.
+    GuestLost,
     /// The peer's agent ended.
     PeerLeft,
     /// The peer says that its VM is gone or frozen.
@@ -211,7 +217,7 @@ pub enum Why {
 
 impl Why {
     /// All of them.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 35] = [
         Self::Unknown,
         Self::Fresh,
         Self::InSync,
@@ -219,7 +225,9 @@ impl Why {
         Self::PeerLost,
         Self::PeerSilent,
         Self::LinkLost,
+        Self::UplinkDark,
         Self::UplinkLost,
+        Self::GuestLost,
         Self::PeerLeft,
         Self::PeerVmGone,
         Self::PeerClosed,
@@ -258,7 +266,9 @@ impl Why {
             Self::PeerLost => "peer lost",
             Self::PeerSilent => "peer silent",
             Self::LinkLost => "link lost",
-            Self::UplinkLost => "uplink without carrier",
+            Self::UplinkDark => "uplink without carrier",
+            Self::UplinkLost => "uplink lost",
+            Self::GuestLost => "guest interface lost",
             Self::PeerLeft => "peer left",
             Self::PeerVmGone => "peer's vm gone",
             Self::PeerClosed => "peer closed",
@@ -297,7 +307,23 @@ impl Why {
                 "the service goes on with every connection once the primary is back and makes a checkpoint; if it is off, \
                  `colo promote --force` here has the service without the connections of the pair",
             ),
+            Self::UplinkDark | Self::UplinkLost | Self::GuestLost => Some(
+                "put the interface right (`colo status` says what is wrong with it), and protect the survivor again with a new VM \
+                 here",
+            ),
             _ => None,
+        }
+    }
+}
+
+impl Why {
+    /// What an interface that carries nothing is to a side that leaves because of it.
+    #[must_use]
+    pub const fn of_path(side: Side, fault: &Fault) -> Self {
+        match (side, fault) {
+            (Side::Guest, _) => Self::GuestLost,
+            (Side::Uplink, Fault::NoCarrier) => Self::UplinkDark,
+            (Side::Uplink, _) => Self::UplinkLost,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 mod verbs;
 
-use super::elsewhere::{CARRIER_GRACE, Elsewhere, precedence};
+use super::elsewhere::{Elsewhere, precedence};
 use super::takeover::{Step, Takeover};
 use super::{
     ASK_AGAIN, ASK_SOON, Config, GRACE, Loss, Memory, Order, Parting, Past, Question, Standing, Trouble, Why,
@@ -10,6 +10,7 @@ use super::{
 use crate::judge::etcd::keeper::Tenure;
 use crate::judge::{Answer, Claimant};
 use crate::mono::Mono;
+use crate::path::GRACE as PATH_GRACE;
 use crate::qmp::Failure;
 use serde_json::Value;
 
@@ -62,8 +63,8 @@ pub struct Primary {
     /// The secondary has said that it is closed: nobody has to shut it off.
     peer_closed: bool,
     elsewhere: Elsewhere,
-    /// Since when the uplink has no carrier.
-    dark: Option<Mono>,
+    /// Since when an interface carries nothing.
+    pathless: Option<Mono>,
     /// The judge has said no in `term`: until then a secondary that does not use its yes may be met in another.
     refused: Option<Mono>,
     /// An operator has this side go on whatever the judge says.
@@ -98,7 +99,7 @@ impl Primary {
             joined: false,
             peer_closed: false,
             elsewhere: Elsewhere::Unknown,
-            dark: None,
+            pathless: None,
             refused: None,
             forced: false,
             pausing: false,
@@ -345,17 +346,18 @@ impl Primary {
         }
     }
 
-    /// Whether the uplink has carrier; `relief`: the secondary says that it could take over at once, with an uplink that has.
-    /// Then this side asks to be relieved: it closes, and says so, upon which the secondary asks the judge at once.
-    pub fn uplink(&mut self, now: Mono, carrier: bool, relief: bool, out: &mut Vec<Order>) {
-        if carrier {
-            self.dark = None;
+    /// Whether the interfaces carry the guest's frames, and if not, why; `relief`: the secondary says that it could take over at once,
+    /// with interfaces that do. Then this side asks to be relieved: it closes, and says so, upon which the secondary asks the judge
+    /// at once.
+    pub fn path(&mut self, now: Mono, lost: Option<Why>, relief: bool, out: &mut Vec<Order>) {
+        let Some(why) = lost else {
+            self.pathless = None;
             return;
-        }
-        let since = *self.dark.get_or_insert(now);
+        };
+        let since = *self.pathless.get_or_insert(now);
         let whole = matches!(self.state, State::Protected) && self.why == Why::InSync && self.joined;
-        if relief && whole && self.config.judged && now.saturating_since(since) >= CARRIER_GRACE {
-            self.close(Why::UplinkLost, out);
+        if relief && whole && self.config.judged && now.saturating_since(since) >= PATH_GRACE {
+            self.close(why, out);
         }
     }
 

@@ -191,7 +191,9 @@ impl Secondary {
         (self.joined, self.peer_closed) = (false, false);
         let refused = match self.state {
             State::TakingOver(_) | State::Alone => Some(Parting::TookOver),
-            State::Closed { done: true } if matches!(self.why, Why::VmGone | Why::VmFrozen) => {
+            State::Closed { done: true }
+                if matches!(self.why, Why::VmGone | Why::VmFrozen | Why::GuestLost) =>
+            {
                 Some(Parting::VmGone)
             }
             // Another VM has to come first.
@@ -319,6 +321,15 @@ impl Secondary {
                 self.close(if trouble == Trouble::Gone { Why::VmGone } else { Why::VmFrozen }, out);
                 out.push(Order::Bye(Parting::VmGone));
             }
+        }
+    }
+
+    /// The guest's interface has carried nothing for too long: it hears no input and nobody hears it, as if it were gone. Beside a
+    /// primary that is lost it is the last one that could be the service, when its interface comes back.
+    pub fn unreachable(&mut self, out: &mut Vec<Order>) {
+        if self.joined && matches!(self.state, State::Protected | State::Holding { .. }) {
+            self.close(Why::GuestLost, out);
+            out.push(Order::Bye(Parting::VmGone));
         }
     }
 

@@ -121,6 +121,8 @@ pub enum Refusal {
     NotPaused(Standing),
     /// This secondary has not taken over.
     NotAlone(Standing, Why),
+    /// An interface of the secondary carries nothing.
+    NoPath,
 }
 
 impl Refusal {
@@ -147,11 +149,12 @@ impl Refusal {
             Self::TermUnknown => "term-unknown",
             Self::NotPaused(_) => "not-paused",
             Self::NotAlone(..) => "not-alone",
+            Self::NoPath => "no-path",
         }
     }
 
     /// All words.
-    pub const WORDS: [&'static str; 19] = [
+    pub const WORDS: [&'static str; 20] = [
         "no-qemu",
         "busy",
         "other-side",
@@ -171,6 +174,7 @@ impl Refusal {
         "term-unknown",
         "not-paused",
         "not-alone",
+        "no-path",
     ];
 
     /// What else to do.
@@ -208,6 +212,7 @@ impl Refusal {
                 "`colo pause` comes before; a survivor is protected again by `colo protect`"
             }
             Self::NotAlone(..) => "`colo promote` comes before, if the primary is not there",
+            Self::NoPath => "`colo status` on the secondary's host says what is wrong with it",
         }
     }
 }
@@ -244,6 +249,7 @@ impl fmt::Display for Refusal {
             Self::NotAlone(standing, why) => {
                 write!(f, "this secondary has not taken over: {standing} ({why})")
             }
+            Self::NoPath => f.write_str("an interface of the secondary carries nothing: nobody would hear it"),
         }
     }
 }
@@ -275,6 +281,8 @@ pub struct Context {
     pub judge: Prospect,
     /// A random term.
     pub fresh: u64,
+    /// Whether the secondary's interfaces carry frames, as far as is known.
+    pub path: bool,
 }
 
 /// A machine that takes orders.
@@ -289,13 +297,13 @@ pub trait Commanded {
     fn progress(&self, verb: Verb) -> Option<Ended>;
 
     /// What would become of the service if the primary were lost now, and what speaks against it.
-    fn rehearse(&self, judge: &Prospect) -> Rehearsal;
+    fn rehearse(&self, context: &Context) -> Rehearsal;
 }
 
 /// One thing that a takeover depends on. Field names are an interface.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// `pair`, `judge`, `lease` or `disk`.
+    /// `pair`, `judge`, `lease`, `disk` or `path`.
     pub name: &'static str,
     /// Whether it is as it must be; null if that is not known beforehand.
     pub ok: Option<bool>,
@@ -319,7 +327,7 @@ impl Rehearsal {
         (standing, why): (Standing, Why),
         lease: Duration,
         config: &Config,
-        judge: &Prospect,
+        Context { judge, path, .. }: &Context,
         disk: &'static str,
     ) -> Self {
         let (ok, text) = match judge {
@@ -348,6 +356,15 @@ impl Rehearsal {
                 ),
             },
             Check { name: "disk", ok: Some(true), text: disk_text },
+            Check {
+                name: "path",
+                ok: Some(*path),
+                text: if *path {
+                    "the secondary's interfaces carry frames".to_owned()
+                } else {
+                    Refusal::NoPath.to_string()
+                },
+            },
         ];
         let possible = checks.iter().all(|check| check.ok != Some(false));
         let would = match (possible, ok) {

@@ -33,7 +33,7 @@ pub struct Condition {
     pub closed: bool,
     /// A secondary that could take over at once.
     pub promotable: bool,
-    /// Its uplink has carrier.
+    /// Its uplink is there, up, has its program and its carrier.
     pub carrier: bool,
     /// The term of the protection; 0 for none.
     pub term: u64,

@@ -22,8 +22,10 @@
 //! | 10 ask | u8 reason | secondary |
 //! | 11 session | u64 epoch it starts in, u64 term, u64 lease in milliseconds | primary |
 //! | 12 bases | u64 epoch that ends, then u8 length and base of each flow | primary |
+//! | 13 path | u8: 1 its guest's interface carries frames, 2 its uplink does, 3 both, 0 none | either, to one that [`HEARS_PATH`] |
 //!
-//! The version covers the hello and every body: a change to either is a new version. The security type says what
+//! The version covers the hello and every body: a change to either is a new version. A kind that a feature bit of the hello stands for is none: it
+//! goes only to one that has the bit. The security type says what
 //! protects the stream after the hello; only [`SECURITY_NONE`] exists yet.
 
 mod hello;
@@ -31,6 +33,7 @@ mod hello;
 pub use hello::{Hello, HelloError};
 
 use crate::epoch::Epoch;
+use crate::path::Carrying;
 use crate::translate::{Base, LearnedInitial};
 use std::fmt;
 use std::time::Duration;
@@ -53,6 +56,8 @@ pub const MAX_BYE: usize = 512;
 pub const MAX_BASES: usize = 1024;
 /// Feature bit: the agent follows the monitor of its own QEMU. Both or neither.
 pub const HEARS_QEMU: u64 = 1;
+/// Feature bit: the agent takes [`Message::Path`].
+pub const HEARS_PATH: u64 = 2;
 /// Length of a hello without its blob.
 const HELLO: usize = 8 + 2 + 1 + 1 + 16 + 8 + 2;
 
@@ -254,6 +259,8 @@ pub enum Message<'a> {
     Heartbeat(Heartbeat),
     /// The secondary needs a checkpoint.
     Ask(AskReason),
+    /// Which of the sender's interfaces carry frames.
+    Path(Carrying),
     /// The sender closes the link.
     Bye {
         /// Why, for the machine.
@@ -315,6 +322,7 @@ impl<'a> Message<'a> {
             Self::InputCut { epoch, first } => put(7, &[epoch.0, *first], &[]),
             Self::Heartbeat(h) => put(8, &[h.sent, h.echo, h.frames, h.lost], &[]),
             Self::Ask(reason) => put(10, &[], &[reason.code()]),
+            Self::Path(path) => put(13, &[], &[u8::from(path.guest) | u8::from(path.uplink) << 1]),
             Self::Session { epoch, term, lease } => {
                 put(11, &[epoch.0, *term, u64::try_from(lease.as_millis()).unwrap_or(u64::MAX)], &[]);
             }
@@ -378,6 +386,7 @@ impl<'a> Message<'a> {
             10 => ("ask", f.u8().and_then(AskReason::of_code).map(Self::Ask)),
             11 => ("session", f.session()),
             12 => ("bases", f.epoch().zip(f.bases()).map(|(epoch, bases)| Self::Bases { epoch, bases })),
+            13 => ("path", f.u8().and_then(carrying).map(Self::Path)),
             got => return Err(MessageError::Kind { got }),
         };
         match message {
@@ -385,6 +394,10 @@ impl<'a> Message<'a> {
             _ => Err(MessageError::Body { kind: name, got: body.len() }),
         }
     }
+}
+
+fn carrying(code: u8) -> Option<Carrying> {
+    (code <= 3).then_some(Carrying { guest: code & 1 != 0, uplink: code & 2 != 0 })
 }
 
 /// Bytes read from the front.

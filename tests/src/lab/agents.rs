@@ -196,9 +196,21 @@ impl Agents {
         stop: &AtomicBool,
         wanted: impl Fn(&Status) -> bool,
     ) -> Result<Status> {
+        self.wait_for_of(Role::Primary, what, within, stop, wanted)
+    }
+
+    /// The same of either.
+    pub fn wait_for_of(
+        &mut self,
+        asked: Role,
+        what: &str,
+        within: Duration,
+        stop: &AtomicBool,
+        wanted: impl Fn(&Status) -> bool,
+    ) -> Result<Status> {
         let deadline = Instant::now() + within;
         loop {
-            let status = self.status(Role::Primary);
+            let status = self.status(asked);
             if let Ok(status) = &status
                 && wanted(status)
             {
@@ -219,7 +231,7 @@ impl Agents {
             if Instant::now() > deadline {
                 let last =
                     status.map_or_else(|error| format!("{error:#}"), |status| status.json().to_string());
-                bail!("no {what} within {within:?}; last status: {last}");
+                bail!("no {what} within {within:?}; last status of the {}: {last}", asked.name());
             }
             thread::sleep(Duration::from_millis(50));
         }

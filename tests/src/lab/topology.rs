@@ -98,13 +98,12 @@ impl Topology {
         let mut secondary = Host::new("colo-secondary", wires)?;
         for (host, port) in [(&mut primary, CAPTURE), (&mut secondary, CAPTURE_SECONDARY)] {
             match wires {
-                Wires::Veth | Wires::TapGuest | Wires::Vm => host.netns.veth(UPLINK, &client, port)?,
+                Wires::Veth | Wires::TapGuest | Wires::Vm => host.plug_uplink(&client, port)?,
                 Wires::Tagged(id) => {
                     host.relays.push(Relay::new(&host.netns, UPLINK, &client, port, Some(id))?);
+                    join_switch(&client, port)?;
                 }
             }
-            set(&client, &format!("net/ipv6/conf/{port}/disable_ipv6"), "1")?;
-            client.run(&format!("ip link set {port} master br0"))?;
         }
         client.run("ip link set br0 up")?;
         client.run("ip addr add 192.0.2.1/24 dev br0")?;
@@ -137,6 +136,30 @@ impl Host {
         Ok(())
     }
 
+    /// Makes the wire to the client's switch, on whose port `port` it ends; as often as the last one is gone.
+    pub fn plug_uplink(&self, client: &Netns, port: &str) -> Result<()> {
+        self.netns.veth(UPLINK, client, port)?;
+        join_switch(client, port)
+    }
+
+    /// Makes the tap of a VM; as often as the last one is gone.
+    pub fn plug_tap(&self) -> Result<()> {
+        self.netns.run(&format!("ip tuntap add dev {GUEST} mode tap"))?;
+        self.netns.run(&format!("ip link set {GUEST} txqueuelen {TAP_QUEUE} up")).map(drop)
+    }
+
+    /// Makes the wire to a guest that is no VM; as often as the last one is gone.
+    pub fn plug_guest(&self) -> Result<()> {
+        self.netns.veth(GUEST, &self.guest, "eth0")?;
+        furnish(&self.guest)
+    }
+
+    /// The same, whose interface on the host has this index.
+    pub fn plug_guest_as(&self, index: u32) -> Result<()> {
+        self.netns.veth_with(GUEST, &self.guest, "eth0", Some(index))?;
+        furnish(&self.guest)
+    }
+
     /// From now on the guest's wire loses the last `burst` of each `every` frames that go this way; 0 ends it. For taps only:
     /// the frames of a veth pass nobody who could lose them.
     pub fn lose(&self, way: Way, burst: u64, every: u64) {
@@ -151,25 +174,38 @@ impl Host {
         prepare(&guest, false)?;
         let relays = match wires {
             Wires::Vm => {
-                netns.run(&format!("ip tuntap add dev {GUEST} mode tap"))?;
-                netns.run(&format!("ip link set {GUEST} txqueuelen {TAP_QUEUE} up"))?;
-                return Ok(Self { netns, guest, relays: Vec::new() });
+                let host = Self { netns, guest, relays: Vec::new() };
+                host.plug_tap()?;
+                return Ok(host);
             }
-            Wires::Veth => {
-                netns.veth(GUEST, &guest, "eth0")?;
-                Vec::new()
-            }
+            Wires::Veth => Vec::new(),
             Wires::TapGuest => vec![Relay::new(&netns, GUEST, &guest, "eth0", None)?],
             Wires::Tagged(id) => vec![Relay::new(&netns, GUEST, &guest, "eth0", Some(id))?],
         };
-        let mac = GUEST_MAC.map(|byte| format!("{byte:02x}")).join(":");
-        guest.run(&format!("ip link set eth0 address {mac}"))?;
-        guest.run("ip addr add 192.0.2.2/24 dev eth0")?;
-        guest.run("ip addr add 2001:db8::2/64 dev eth0 nodad")?;
         set(&guest, "net/core/somaxconn", "4096")?;
         set(&guest, "net/ipv4/tcp_max_syn_backlog", "4096")?;
-        Ok(Self { netns, guest, relays })
+        let host = Self { netns, guest, relays };
+        if wires == Wires::Veth {
+            host.plug_guest()?
+        } else {
+            furnish(&host.guest)?
+        }
+        Ok(host)
     }
+}
+
+/// Makes `eth0` what both guests have.
+fn furnish(guest: &Netns) -> Result<()> {
+    let mac = GUEST_MAC.map(|byte| format!("{byte:02x}")).join(":");
+    guest.run(&format!("ip link set eth0 address {mac}"))?;
+    guest.run("ip addr add 192.0.2.2/24 dev eth0")?;
+    guest.run("ip addr add 2001:db8::2/64 dev eth0 nodad")?;
+    Ok(())
+}
+
+fn join_switch(client: &Netns, port: &str) -> Result<()> {
+    set(client, &format!("net/ipv6/conf/{port}/disable_ipv6"), "1")?;
+    client.run(&format!("ip link set {port} master br0")).map(drop)
 }
 
 /// Deletes the namespaces of labs that were killed and could not do it themselves.

@@ -69,7 +69,7 @@ impl World {
         let now = self.local(side);
         let host = &mut self.hosts[side];
         host.io.boot = host.clock.boot(self.now);
-        let context = Context { judge: Prospect::Reachable, fresh: host.io.fresh.next() };
+        let context = Context { judge: Prospect::Reachable, fresh: host.io.fresh.next(), path: true };
         let reply = match host.agent.as_mut().filter(|_| host.up)? {
             Agent::Primary(agent) => agent.ordered(now, verb, &context, &mut host.io),
             Agent::Secondary(agent) => agent.ordered(now, verb, &context, &mut host.io),

@@ -25,6 +25,7 @@ const CORE: &[&str] = &[
     "colo-user/src/watchdog",
     "colo-user/src/heartbeat",
     "colo-user/src/epoch",
+    "colo-user/src/path",
 ];
 
 /// What the core may not use, by path: I/O, threads, clocks, an executor.

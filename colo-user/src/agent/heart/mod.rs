@@ -40,8 +40,6 @@ pub struct Options {
     pub pair: Pair,
     /// Drawn at the start of this agent.
     pub boot: u64,
-    /// The interface whose carrier is told.
-    pub uplink: String,
     /// At least 1.
     pub realtime: u8,
     /// The interface on which probes of this host are answered; the peer's host is probed then, too.
@@ -53,7 +51,7 @@ pub struct Options {
 pub struct Shown {
     #[serde(flatten)]
     report: Report,
-    /// Whether the own uplink has carrier.
+    /// Whether the own uplink carries frames.
     uplink_carrier: bool,
     /// Whether the peer's has, as it says.
     peer_uplink_carrier: Option<bool>,
@@ -194,12 +192,6 @@ impl Heart {
         let alive = matches!(self.elsewhere(), Elsewhere::Alive);
         let condition = self.verdict.and_then(|verdict| verdict.condition);
         alive && condition.is_some_and(|c| c.promotable && c.carrier && Some(c.term) == term)
-    }
-
-    /// Whether the own uplink has carrier, as far as is known.
-    #[must_use]
-    pub fn has_carrier(&self) -> bool {
-        self.shown().is_none_or(|shown| shown.uplink_carrier)
     }
 
     /// The words for a protection that was lost: a link beside a peer that lives is a lost link.

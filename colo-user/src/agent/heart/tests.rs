@@ -26,7 +26,6 @@ fn heart([own, peer]: [u16; 2], boot: u64, pair: &str) -> (Heart, Port) {
         settings: settings(),
         pair: pair.parse().unwrap(),
         boot,
-        uplink: "lo".into(),
         realtime: 0,
         probe: None,
     };
@@ -65,9 +64,13 @@ fn two_hearts_hear_each_other_and_what_each_says_of_itself() {
     assert_eq!(first.elsewhere(), Elsewhere::Alive);
     assert!(!first.relieves(Some(5)));
     second.tell(false, Condition { promotable: true, term: 5, ..Condition::default() });
-    until(&mut first, &first_port, "promotable", |v| says(v, |c| c.promotable && c.carrier));
+    until(&mut first, &first_port, "promotable", |v| says(v, |c| c.promotable && !c.carrier));
+    assert!(!first.relieves(Some(5)), "with an uplink that carries nothing");
+    second.tell(false, Condition { promotable: true, carrier: true, term: 5, ..Condition::default() });
+    until(&mut first, &first_port, "an uplink", |v| says(v, |c| c.promotable && c.carrier));
     assert!(first.relieves(Some(5)) && !first.relieves(Some(6)) && !first.relieves(None));
-    first.tell(false, Condition { primary: true, closed: true, term: 5, ..Condition::default() });
+    let closed = Condition { primary: true, closed: true, carrier: true, term: 5, ..Condition::default() };
+    first.tell(false, closed);
     until(&mut second, &second_port, "closed", |v| says(v, |c| c.closed));
     assert_eq!(second.elsewhere(), Elsewhere::Closed(5));
     second.tell(false, Condition { paused: true, term: 5, ..Condition::default() });
@@ -133,7 +136,6 @@ fn an_address_that_is_not_here_is_refused_by_name() {
         settings: settings(),
         pair: "vm1".parse().unwrap(),
         boot: 1,
-        uplink: "lo".into(),
         realtime: 0,
         probe: None,
     };

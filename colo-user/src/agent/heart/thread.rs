@@ -6,7 +6,7 @@
 use super::prober::Prober;
 use super::{Options, Shared, Shown};
 use crate::agent::packet::{Command, Handle};
-use crate::datapath::{Answerer, Carrier, set_realtime};
+use crate::datapath::{Answerer, set_realtime};
 use crate::heartbeat::beat::MAX_LEN;
 use crate::heartbeat::detector::PeerState;
 use crate::heartbeat::{Beat, Condition, DecodeError, Detector, Event, HostState, LinkState, Verdict};
@@ -29,7 +29,7 @@ use tracing::{info, warn};
 const DATA: usize = 0;
 /// Most datagrams taken from one link in one turn; the rest waits for the next.
 const BATCH: usize = 32;
-/// Least time between two looks at the carrier, and between two reports.
+/// Least time between two reports.
 const LOOK: Duration = Duration::from_millis(100);
 /// Type of service of a beat, network control: it does not wait behind bulk data.
 const NETWORK_CONTROL: u32 = 0xc0;
@@ -40,8 +40,6 @@ struct Thread {
     agent: Handle,
     detector: Detector,
     sockets: Vec<UdpSocket>,
-    carrier: Carrier,
-    has_carrier: bool,
     /// Answers for this host, and asks the peer's.
     probing: Option<(Answerer, Prober)>,
     /// When the last message came over the data link, as known here; whether there is one.
@@ -75,7 +73,6 @@ pub(super) fn start(options: Options, shared: Arc<Shared>, agent: Handle) -> io:
         io::Result::Ok(socket)
     };
     let sockets = options.links.iter().map(|link| bind(link.local)).collect::<io::Result<Vec<_>>>()?;
-    let carrier = Carrier::new(&options.uplink)?;
     let probing = match &options.probe {
         Some(interface) => {
             let ports = options.links.iter().map(|link| link.local.port()).collect();
@@ -90,13 +87,11 @@ pub(super) fn start(options: Options, shared: Arc<Shared>, agent: Handle) -> io:
     let names = ["data".to_owned()].into_iter().chain(options.links.iter().map(ToString::to_string));
     let detector = Detector::new(options.settings, options.boot, names, now);
     let thread = Thread {
-        has_carrier: carrier.is_up(),
         options,
         shared,
         agent,
         detector,
         sockets,
-        carrier,
         probing,
         heard: 0,
         linked: false,
@@ -135,10 +130,7 @@ impl Thread {
         let now = Mono::now();
         self.data_link(now);
         self.detector.tick(now, &mut self.events);
-        if now.saturating_since(self.looked) >= LOOK {
-            self.has_carrier = self.carrier.is_up();
-        }
-        let condition = Condition { carrier: self.has_carrier, ..self.shared.condition() };
+        let condition = self.shared.condition();
         if std::mem::replace(&mut self.said, condition) != condition {
             self.detector.hurry(now);
         }
@@ -228,7 +220,7 @@ impl Thread {
             let age = host.and_then(|host| host.agent_age(now));
             let shown = Shown {
                 report: self.detector.report(now),
-                uplink_carrier: self.has_carrier,
+                uplink_carrier: self.said.carrier,
                 peer_uplink_carrier: condition.map(|c| c.carrier),
                 peer_promotable: condition.map(|c| c.promotable),
                 host: host.map_or(HostState::Unknown, |host| host.state(now)).word(),

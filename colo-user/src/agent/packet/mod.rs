@@ -17,10 +17,11 @@ use crate::judge::Answer;
 use crate::judge::etcd::keeper::Tenure;
 use crate::link::buffer::Outbox;
 use crate::link::connect::{Connected, Slot};
-use crate::link::frame::{ByeReason, Message};
+use crate::link::frame::{ByeReason, HEARS_PATH, Message};
 use crate::link::stream::{Fill, Link};
 use crate::mono::Mono;
 use crate::output;
+use crate::path::{Carrying, Paths};
 use crate::process;
 use crate::qmp::Monitor;
 use crate::vm::Told;
@@ -141,12 +142,33 @@ pub struct Ends {
 /// The link while there is one.
 struct Peer {
     link: Option<Link>,
+    /// What it was told of the own interfaces over this link.
+    told: Option<Carrying>,
     slot: Arc<Slot>,
     /// As given, for the status.
     name: String,
 }
 
 impl Peer {
+    fn new(slot: Arc<Slot>, name: String) -> Self {
+        Self { link: None, told: None, slot, name }
+    }
+
+    /// A link whose hellos are done.
+    fn take(&mut self, connected: Connected) {
+        self.told = None;
+        self.link = Some(Link::new(connected.stream, connected.hello));
+    }
+
+    /// Tells which of the own interfaces carry frames, if that has changed.
+    fn tell_path(&mut self, paths: &Paths) {
+        let Some(link) = &mut self.link else { return };
+        let now = Carrying::of(paths);
+        if link.peer().features & HEARS_PATH != 0 && self.told.replace(now) != Some(now) {
+            link.outbox().push(&Message::Path(now));
+        }
+    }
+
     fn outbox(&mut self) -> Option<&mut Outbox> {
         self.link.as_mut().map(Link::outbox)
     }

@@ -17,16 +17,16 @@ use crate::agent::heart::Heart;
 use crate::agent::place::Place;
 use crate::agent::primary::{Effect, Losses, Primary};
 use crate::agent::protection::{Protection, Reason};
-use crate::agent::status::{Checkpoints, Standing, Status};
+use crate::agent::status::{Checkpoints, Interfaces, Standing, Status};
 use crate::agent::times::Times;
 use crate::checkpoint::Signals;
 use crate::compare::Token;
-use crate::datapath::{Captured, Datapath, FrameId, LeaseEnd, MIRROR_BATCH, MIRROR_BATCHES, Mode};
+use crate::datapath::{Captured, Datapath, FrameId, InputRead, LeaseEnd, MIRROR_BATCH, MIRROR_BATCHES, Mode};
 use crate::failover;
 use crate::link::connect::Connected;
 use crate::link::frame::Role;
-use crate::link::stream::Link;
 use crate::mono::Mono;
+use crate::path::Side;
 use crate::vm::Told;
 use slab::Slab;
 use std::collections::VecDeque;
@@ -47,8 +47,8 @@ pub struct PrimaryThread {
     eye: Option<Eye>,
     /// What it told, while that is carried out.
     told_by_vm: VecDeque<Told>,
-    /// Frames the guest's interface had dropped at the last cut.
-    dropped: u64,
+    /// How it stood with the guest's input at the last cut.
+    read: Option<InputRead>,
     /// Frames off the ring that are not decided yet.
     taken: VecDeque<Captured>,
     /// Frames that the core has, by token, and when the guest said them.
@@ -101,12 +101,12 @@ impl PrimaryThread {
         Self {
             datapath,
             core,
-            peer: Peer { link: None, slot: ends.slot, name: ends.peer },
+            peer: Peer::new(ends.slot, ends.peer),
             port: ends.port,
             signals,
             eye: ends.monitor.map(|monitor| Eye::new(monitor, Role::Primary, ends.vm_limit)),
             told_by_vm: VecDeque::new(),
-            dropped: 0,
+            read: None,
             taken: VecDeque::new(),
             parked: Slab::new(),
             held_time: Times::default(),
@@ -129,7 +129,7 @@ impl PrimaryThread {
     /// Turns until it is told to exit.
     ///
     /// # Errors
-    /// An interface is gone.
+    /// What the kernel refuses. An interface that is gone is none: it is waited for.
     pub fn run(mut self) -> io::Result<()> {
         loop {
             let now = Mono::now();
@@ -168,6 +168,7 @@ impl PrimaryThread {
                 }
                 self.losses.captured = p.lost;
                 self.losses.mirrored = p.mirror_lost;
+                self.losses.restored = self.datapath.paths().of(Side::Guest).restored;
                 self.losses.scarce = p.scarce;
                 self.core.losses(now, self.losses, &mut self.effects);
                 if now.saturating_since(self.last_janitor) >= JANITOR {
@@ -178,6 +179,7 @@ impl PrimaryThread {
             self.fail_over(now)?;
             self.apply();
             self.datapath.flush()?;
+            self.peer.tell_path(self.datapath.paths());
             self.send(now);
             if !self.effects.is_empty() {
                 self.apply();
@@ -210,7 +212,7 @@ impl PrimaryThread {
         if let Some(heart) = &mut self.heart {
             heart.connected(now, &connected.hello);
         }
-        self.peer.link = Some(Link::new(connected.stream, connected.hello));
+        self.peer.take(connected);
         if !self.offers(now)? {
             return Ok(());
         }
@@ -278,12 +280,13 @@ impl PrimaryThread {
             };
             self.cuts();
             while self.mirrored(now) {}
-            let read = self.datapath.input_read()?;
+            let read = self.datapath.input_read();
             let Some(eye) = &mut self.eye else { return Ok(()) };
             // Still standing after the count, so it stood during the count.
             eye.look(&mut self.told_by_vm);
-            let dropped = std::mem::replace(&mut self.dropped, read.dropped);
-            let exact = !runs(&self.told_by_vm) && read.dropped == dropped;
+            let last = self.read.replace(read).unwrap_or(InputRead { dropped: 0, changes: 0, ..read });
+            let same = (read.dropped, read.changes) == (last.dropped, last.changes);
+            let exact = !runs(&self.told_by_vm) && same;
             let bases = self.datapath.translations().map_err(io::Error::other)?;
             self.core.copied(entry, (read.first, exact), bases, self.peer.outbox());
         }
@@ -448,6 +451,7 @@ impl PrimaryThread {
                 .as_ref()
                 .map(|seat| Standing::new(seat.machine.standing(), seat.machine.why(), seat.machine.term())),
             lease: self.seat.as_ref().and_then(|seat| seat.lease(self.lease.end())),
+            interfaces: Interfaces::new(self.datapath.paths()),
         }
     }
 
@@ -486,7 +490,10 @@ impl PrimaryThread {
         loop {
             late += self.empty(release)?;
             let pressure = self.datapath.pressure();
-            if pressure.sending == 0 && pressure.held == 0 || Mono::now() >= end {
+            // An uplink that carries nothing takes nothing.
+            let takes = self.datapath.paths().of(Side::Uplink).is_whole();
+            let sending = takes && pressure.sending != 0;
+            if !sending && pressure.held == 0 || Mono::now() >= end {
                 break;
             }
             self.peer.wait(

@@ -227,11 +227,13 @@ impl<M: Commanded> Seat<M> {
         end.map(|end| Lease::new(&self.tenure, end.saturating_since(Boot::now())))
     }
 
-    /// An operator orders something, or asks what would happen. `fresh` is a random term.
-    pub fn ordered(&mut self, now: Mono, asked: Asked, fresh: u64) {
+    /// An operator orders something, or asks what would happen. `fresh` is a random term; `path` is whether the secondary's
+    /// interfaces carry frames.
+    pub fn ordered(&mut self, now: Mono, asked: Asked, fresh: u64, path: bool) {
+        let context = Context { judge: asked.judge.clone(), fresh, path };
         let verb = match asked.wanted {
             Wanted::Order(verb) => verb,
-            Wanted::Rehearsal => return asked.rehearsed(&self.machine),
+            Wanted::Rehearsal => return asked.rehearsed(&self.machine, &context),
         };
         // Whoever waited for the last one may have left.
         let last = self.pending.as_ref().filter(|(_, asked)| !asked.is_left()).map(|(verb, _)| *verb);
@@ -239,7 +241,6 @@ impl<M: Commanded> Seat<M> {
             return asked.refuse(Refusal::Busy(last));
         }
         info!("ordered: {verb}");
-        let context = Context { judge: asked.judge.clone(), fresh };
         match self.machine.order(now, verb, &context, &mut self.orders) {
             Reply::Done(text) => asked.ended(self.machine.stands(), Ended::Done(text)),
             Reply::Begun => self.pending = Some((verb, asked)),

@@ -17,7 +17,7 @@ use crate::agent::heart::Heart;
 use crate::agent::place::Place;
 use crate::agent::protection::{Protection, Reason};
 use crate::agent::secondary::{Effect, Injection, Secondary};
-use crate::agent::status::{Checkpoints, Standing, Status};
+use crate::agent::status::{Checkpoints, Interfaces, Standing, Status};
 use crate::agent::times::Summary;
 use crate::announce::Addresses;
 use crate::datapath::{Captured, Datapath, Injected, LeaseEnd};
@@ -25,8 +25,8 @@ use crate::failover;
 use crate::link::buffer::Outbox;
 use crate::link::connect::Connected;
 use crate::link::frame::Role;
-use crate::link::stream::Link;
 use crate::mono::Mono;
+use crate::path::{GRACE, Side};
 use crate::qmp::command::Call;
 use crate::vm::Told;
 pub use leading::{Ended, Lead};
@@ -72,6 +72,8 @@ pub struct SecondaryThread {
     heart: Option<Heart>,
     /// Once it may it goes on as a primary's agent, without an order.
     reprotect: bool,
+    /// A guest whose interface has carried nothing for this long is as good as gone.
+    path_limit: Duration,
 }
 
 impl SecondaryThread {
@@ -80,10 +82,12 @@ impl SecondaryThread {
     pub fn new(datapath: Datapath, core: Secondary, ends: Ends, failover: Option<Failover>) -> Self {
         let told = core.protection();
         let (adopted, lease) = (datapath.is_adopted(), datapath.lease());
+        // A QEMU that does not answer is given as long.
+        let path_limit = if failover.is_some() { ends.vm_limit } else { GRACE };
         Self {
             datapath,
             core,
-            peer: Peer { link: None, slot: ends.slot, name: ends.peer },
+            peer: Peer::new(ends.slot, ends.peer),
             port: ends.port,
             eye: ends.monitor.map(|monitor| Eye::new(monitor, Role::Secondary, ends.vm_limit)),
             told_by_vm: VecDeque::new(),
@@ -101,6 +105,7 @@ impl SecondaryThread {
             woken: Woken::UNKNOWN,
             heart: ends.heart,
             reprotect: false,
+            path_limit,
         }
     }
 
@@ -113,7 +118,7 @@ impl SecondaryThread {
     /// Turns until it is told to exit, or goes on as a primary's agent: `before` is what that tells QEMU before it goes on alone.
     ///
     /// # Errors
-    /// An interface is gone.
+    /// What the kernel refuses. An interface that is gone is none: it is waited for.
     pub fn run(mut self, before: Vec<Call>) -> io::Result<Ended> {
         loop {
             let now = Mono::now();
@@ -136,6 +141,9 @@ impl SecondaryThread {
             let mut busy = self.captured(now)?;
             self.core.tick(now, self.peer.outbox(), &mut self.effects);
             self.fail_over(now)?;
+            if self.peer.link.is_some() && self.is_unreachable(now) {
+                self.leave();
+            }
             busy |= self.messages()?;
             self.fail_over(now)?;
             let more = self.inject(now)?;
@@ -152,6 +160,7 @@ impl SecondaryThread {
             }
             self.apply();
             self.datapath.flush()?;
+            self.peer.tell_path(self.datapath.paths());
             if !self.peer.flush() {
                 self.core.lost(Reason::LinkStalled, &mut self.effects);
             }
@@ -179,8 +188,11 @@ impl SecondaryThread {
         if let Some(heart) = &mut self.heart {
             heart.connected(now, &connected.hello);
         }
-        self.peer.link = Some(Link::new(connected.stream, connected.hello));
-        if self.takes_part(now)? {
+        self.peer.take(connected);
+        if self.is_unreachable(now) {
+            // Until the guest hears again what the primary's hears it is the secondary of nobody.
+            self.leave();
+        } else if self.takes_part(now)? {
             self.core.connected(now);
         }
         Ok(())
@@ -228,7 +240,7 @@ impl SecondaryThread {
         while let Some(told) = self.told_by_vm.pop_front() {
             let unread = match told {
                 Told::Stopped => {
-                    let unread = self.datapath.injected_unread()?;
+                    let unread = self.datapath.injected_unread();
                     let Some(eye) = &mut self.eye else { return Ok(()) };
                     eye.look(&mut self.told_by_vm);
                     Some((unread, !runs(&self.told_by_vm)))
@@ -302,6 +314,10 @@ impl SecondaryThread {
     }
 
     fn inject(&mut self, now: Mono) -> io::Result<More> {
+        // It waits, in order.
+        if !self.datapath.paths().of(Side::Guest).is_whole() {
+            return Ok(More::Nothing);
+        }
         let (datapath, mut outcome, mut later) = (&mut self.datapath, Ok(()), false);
         let more =
             self.core.inject(now, INJECT_BATCH, self.peer.outbox(), |frame| match datapath.inject(frame) {
@@ -378,6 +394,7 @@ impl SecondaryThread {
                 .as_ref()
                 .map(|seat| Standing::new(seat.machine.standing(), seat.machine.why(), seat.machine.term())),
             lease: self.seat.as_ref().and_then(|seat| seat.lease(self.lease.end())),
+            interfaces: Interfaces::new(self.datapath.paths()),
         }
     }
 

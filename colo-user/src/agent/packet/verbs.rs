@@ -1,6 +1,6 @@
 //! An operator's order on its way from the control socket to a failover machine, and what is answered.
 
-use crate::failover::verbs::{Check, Commanded, Ended, Refusal, Verb};
+use crate::failover::verbs::{Check, Commanded, Context, Ended, Refusal, Verb};
 use crate::failover::{Standing, Why};
 use crate::judge::Prospect;
 use serde::Serialize;
@@ -112,8 +112,8 @@ impl Asked {
         self.answer(Outcome { risk, ..Outcome::new(outcome, text.to_owned()).standing(stands) });
     }
 
-    pub(super) fn rehearsed(self, machine: &impl Commanded) {
-        let rehearsal = machine.rehearse(&self.judge);
+    pub(super) fn rehearsed(self, machine: &impl Commanded, context: &Context) {
+        let rehearsal = machine.rehearse(context);
         let outcome = if rehearsal.possible() { "done" } else { "failed" };
         let answer = Outcome {
             checks: rehearsal.checks,

@@ -6,6 +6,7 @@ use crate::compare::{Cause, Divergence};
 use crate::link::buffer::Outbox;
 use crate::link::frame::AskReason;
 use crate::mono::Mono;
+use crate::path::Carrying;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ pub struct Losses {
     pub oversized: u64,
     /// Copies of input that were lost before the agent saw them.
     pub mirrored: u64,
+    /// Times that the path to the guest was had again.
+    pub restored: u64,
     /// Whether buffers run short.
     pub scarce: bool,
 }
@@ -68,6 +71,12 @@ impl Primary {
                 effects,
             );
         }
+        if losses.restored > before.restored {
+            let text =
+                "the guest's interface carried nothing for a while: the guest lacks what was said to it"
+                    .into();
+            self.ask(now, "path-restored", text, effects);
+        }
         if losses.scarce {
             self.ask(now, "pressure", format!("buffers run short with {} frames held", self.held()), effects);
         }
@@ -80,6 +89,25 @@ impl Primary {
             self.asks.peer_lost_input = lost;
             let text = format!("{more} frames of input did not reach the secondary's guest");
             self.ask(now, "input-lost", text, effects);
+        }
+    }
+
+    /// The secondary has told of its interfaces.
+    pub(super) fn peer_path(&mut self, now: Mono, path: Carrying, effects: &mut Vec<Effect>) {
+        if self.reach.told(path) {
+            let text =
+                "the interface of the secondary's guest carried nothing for a while: that guest lacks input"
+                    .into();
+            self.ask(now, "secondary-path-restored", text, effects);
+        }
+    }
+
+    /// Whether both interfaces of the secondary carry frames; `None` while it has not said so in this session.
+    #[must_use]
+    pub const fn peer_reaches(&self) -> Option<bool> {
+        match self.session {
+            Session::Apart => None,
+            Session::Syncing(_) | Session::InSync(_) => self.reach.is_whole(),
         }
     }
 

@@ -2,6 +2,7 @@ use super::*;
 use crate::agent::place::Place;
 use crate::link::buffer::tests::said;
 use crate::link::frame::{AskReason, Heartbeat};
+use crate::path::Carrying;
 use crate::vm::Told;
 use crate::wire::build::Tcp;
 
@@ -105,27 +106,33 @@ fn sync_needs_an_answer_of_this_session() {
 #[test]
 fn every_loss_asks_by_name_and_a_lasting_one_once_a_second() {
     let mut rig = Rig::in_sync();
-    let losses = Losses { captured: 5, oversized: 3, mirrored: 3, scarce: true };
+    let losses = Losses { captured: 5, oversized: 3, mirrored: 3, restored: 1, scarce: true };
     rig.core.losses(rig.now, losses, &mut rig.effects);
     rig.core.losses(rig.now, losses, &mut rig.effects);
     rig.hear(&Message::Heartbeat(Heartbeat { sent: 2, echo: 1, frames: 0, lost: 4 })).unwrap();
     rig.hear(&Message::Heartbeat(Heartbeat { sent: 3, echo: 1, frames: 0, lost: 4 })).unwrap();
     rig.hear(&Message::Ask(AskReason::TranslationFull)).unwrap();
     rig.hear(&Message::Ask(AskReason::CaptureLost)).unwrap();
+    for guest in [true, false, true, true] {
+        rig.hear(&Message::Path(Carrying { guest, uplink: true })).unwrap();
+        assert_eq!(rig.core.peer_reaches(), Some(guest));
+    }
     let once = [
         "oversized-frame",
         "capture-lost",
         "mirror-input-lost",
+        "path-restored",
         "pressure",
         "input-lost",
         "translation-full",
         "secondary-capture-lost",
+        "secondary-path-restored",
     ];
     assert_eq!(rig.asked(), once);
     rig.now = rig.now + ASK_PAUSE;
     rig.core.losses(rig.now, losses, &mut rig.effects);
     assert_eq!(rig.asked()[once.len()..], ["pressure"], "only what goes on");
-    assert_eq!(rig.core.asked().values().sum::<u64>(), 8);
+    assert_eq!(rig.core.asked().values().sum::<u64>(), 10);
 }
 
 #[test]

@@ -5,7 +5,12 @@ use serde_json::json;
 fn the_table_names_the_reason_and_explains_a_divergence() {
     let status = json!({
         "role": "primary", "state": "not-protected", "reason": "peer lost", "epoch": 3, "peer": "tcp:192.0.2.1:9000",
-        "attach": {"guest": "native", "uplink": "skb"}, "hold": "afxdp", "held": 7,
+        "attach": {"guest": "native", "uplink": "skb"},
+        "interfaces": {
+            "guest": {"given": "tap0", "name": "vm0", "index": 5, "state": "whole", "way_out": null},
+            "uplink": {"given": "up0", "name": "up0", "index": null, "state": "gone", "way_out": "make up0 anew"},
+        },
+        "hold": "afxdp", "held": 7,
         "held_time": {"count": 9, "p50_us": 70, "p99_us": 900, "max_us": 1000},
         "pauses": {"count": 2, "p50_us": 5000, "p99_us": 6000, "max_us": 6000},
         "counters": {"captured": 12, "overloads": 0},
@@ -17,6 +22,8 @@ fn the_table_names_the_reason_and_explains_a_divergence() {
     for expected in [
         "not-protected (peer lost)",
         "guest native, uplink skb",
+        "guest                        vm0 (whole, given as tap0)",
+        "uplink                       up0 (gone)\n  way out                    make up0 anew",
         "a > b: payload seq 99 primary [00ff] secondary [01]",
         "captured                     12",
         "lease                        held, ends in 1234 ms",

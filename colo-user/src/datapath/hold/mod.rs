@@ -11,7 +11,10 @@ pub(super) use socket::SocketHold;
 
 use super::Captured;
 use super::counters::Counters;
+use super::error::DatapathError;
+use super::interface::Interface;
 use super::xsk::umem::Occupancy;
+use crate::path::Side;
 
 /// Share of the buffers kept for frames of our own, so that a full hold cannot keep us silent.
 const RESERVE_SHARE: u32 = 16;
@@ -40,6 +43,17 @@ pub(super) trait Hold: Send {
     fn readable(&self) -> Option<BorrowedFd<'_>>;
     /// Adds this backend's counters.
     fn count(&self, counters: &mut Counters);
+    /// One side's interface is gone. What it had captured is handed out still; what it had not sent waits for the next, in
+    /// order.
+    fn let_go(&mut self, side: Side);
+    /// There is another in its place. Nothing happens if this side was not let go of.
+    fn attach(&mut self, side: Side, interface: &Interface) -> Result<(), DatapathError>;
+    /// The socket that captured frames are sent to, where it takes one and there is one.
+    fn capture_socket(&self) -> Option<BorrowedFd<'_>>;
+    /// What waits for the uplink never leaves. Returns how many frames these were.
+    fn abandon(&mut self) -> u64;
+    /// Longest frame without a VLAN tag that can be held, in bytes.
+    fn longest(&self) -> u32;
 }
 
 /// Buffers of `frames` kept for frames of our own.

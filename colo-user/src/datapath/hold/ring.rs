@@ -20,6 +20,7 @@ use super::super::xsk::umem::{HEADROOM, Occupancy, State, Umem};
 use super::super::{Captured, FrameId};
 use super::{Hold, reserve};
 use crate::mono::Mono;
+use crate::path::Side;
 
 /// Smallest buffer.
 const MIN_CHUNK: u32 = 2048;
@@ -27,8 +28,9 @@ const MIN_CHUNK: u32 = 2048;
 /// See the module.
 pub(in super::super) struct RingHold {
     ring: RingBuf<MapData>,
-    uplink: PacketSocket,
+    uplink: Option<PacketSocket>,
     buffers: Umem,
+    longest: u32,
     free: Vec<u32>,
     /// Released, in order; at most one entry per buffer.
     waiting: VecDeque<u32>,
@@ -38,11 +40,6 @@ pub(in super::super) struct RingHold {
 }
 
 impl RingHold {
-    /// Longest frame without a VLAN tag that can be held for an interface with this MTU, in bytes.
-    pub fn longest(interface: &Interface) -> u32 {
-        chunk_for(interface) - HEADROOM - VLAN_TAG
-    }
-
     /// Reads frames of `guest` from `ring` into `frames` buffers. `gaps` is where their numbers begin.
     pub fn open(
         ring: RingBuf<MapData>,
@@ -58,8 +55,9 @@ impl RingHold {
         })?;
         Ok(Self {
             ring,
-            uplink: PacketSocket::open(uplink, false)?,
+            uplink: Some(PacketSocket::open(uplink, false)?),
             buffers,
+            longest: chunk_for(guest) - HEADROOM - VLAN_TAG,
             free: (0..frames).rev().collect(),
             waiting: VecDeque::new(),
             gaps,
@@ -139,8 +137,9 @@ impl Hold for RingHold {
     }
 
     fn flush(&mut self, may: bool) -> io::Result<bool> {
+        let Some(uplink) = &self.uplink else { return Ok(self.waiting.is_empty()) };
         while let Some(&index) = self.waiting.front().filter(|_| may) {
-            match self.uplink.send(self.buffers.outgoing(index))? {
+            match uplink.send(self.buffers.outgoing(index))? {
                 Sent::Yes => {}
                 Sent::Never => self.unsendable += 1,
                 Sent::NotNow => {
@@ -149,7 +148,9 @@ impl Hold for RingHold {
                 }
             }
             self.waiting.pop_front();
-            self.recycle(index, State::Sending);
+            if self.buffers.transfer(index, State::Sending, State::Free) {
+                self.free.push(index);
+            }
         }
         Ok(true)
     }
@@ -182,6 +183,36 @@ impl Hold for RingHold {
             self.unsendable,
             "Released frames that a packet socket cannot send: an 802.1ad tag needs an uplink MTU that is larger by 4.",
         );
+    }
+
+    fn let_go(&mut self, side: Side) {
+        // What the guest says comes through a map, whatever its interface.
+        if side == Side::Uplink {
+            self.uplink = None;
+        }
+    }
+
+    fn attach(&mut self, side: Side, interface: &Interface) -> Result<(), DatapathError> {
+        if side == Side::Uplink && self.uplink.is_none() {
+            self.uplink = Some(PacketSocket::open(interface, false)?);
+        }
+        Ok(())
+    }
+
+    fn capture_socket(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn abandon(&mut self) -> u64 {
+        let waiting = std::mem::take(&mut self.waiting);
+        waiting.iter().for_each(|&index| {
+            self.recycle(index, State::Sending);
+        });
+        waiting.len() as u64
+    }
+
+    fn longest(&self) -> u32 {
+        self.longest
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod features;
 mod link;
+mod news;
 
 use std::io;
 use std::num::NonZeroU32;
@@ -14,6 +15,7 @@ use rustix::net::{
 
 pub(super) use features::takes_redirects;
 pub(super) use link::{AttachedProgram, Link, XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE};
+pub(super) use news::News;
 
 const NLMSG_ERROR: u16 = 2;
 const NLM_F_REQUEST: u16 = 1;

@@ -102,6 +102,21 @@ impl<T: Copy> Producer<T> {
         submitted.wrapping_sub(self.shared.consumer().load(Ordering::Acquire))
     }
 
+    /// Entries that can be pushed.
+    pub fn room(&self) -> u32 {
+        self.shared.size - self.next.wrapping_sub(self.shared.consumer().load(Ordering::Acquire))
+    }
+
+    /// Hands out what was pushed and is not taken by the kernel, in order.
+    pub fn untaken(&self, mut each: impl FnMut(T)) {
+        let mut at = self.shared.consumer().load(Ordering::Acquire);
+        while at != self.next {
+            // SAFETY: an entry of the ring that was written here before; the kernel at most reads it.
+            each(unsafe { self.shared.entry(at).read() });
+            at = at.wrapping_add(1);
+        }
+    }
+
     /// True if the kernel wants a system call before it looks at the ring.
     pub fn needs_wakeup(&self) -> bool {
         self.shared.flags().load(Ordering::Relaxed) & libc::XDP_RING_NEED_WAKEUP != 0

@@ -15,8 +15,8 @@ use super::super::sys;
 use super::ring::{Consumer, Producer};
 use super::umem::Umem;
 
-/// A queue whose socket was just closed stays busy for up to a second (seen on 6.18): try this long.
-const BUSY_LIMIT: Duration = Duration::from_secs(3);
+/// A queue whose socket was just closed stays busy for up to a second (seen on 6.18): who has nothing else to do tries this long.
+pub(in super::super) const BUSY_LIMIT: Duration = Duration::from_secs(3);
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// Smallest ring: the kernel takes any power of two, and unused rings are made this small.
 const SMALLEST: u32 = 64;
@@ -39,21 +39,23 @@ pub(in super::super) struct Transmitter {
 }
 
 impl Receiver {
-    /// Registers `umem` and binds to queue 0 of `interface`.
-    pub fn bind(interface: &Interface, umem: &Umem) -> Result<Self, DatapathError> {
-        let failed = |step| move |source| socket_error(interface, step, source);
-        let fd = open().map_err(failed("socket"))?;
-        sys::set_option(&fd, libc::SOL_XDP, libc::XDP_UMEM_REG, &umem.registration())
-            .map_err(failed("registering the frame memory (is RLIMIT_MEMLOCK too low?)"))?;
+    /// Binds to queue 0 of `interface`, which may be busy for `patience`. Memory that `sharer` has is shared with it, else it is
+    /// registered.
+    pub fn bind(
+        interface: &Interface,
+        umem: &Umem,
+        sharer: Option<&Transmitter>,
+        patience: Duration,
+    ) -> Result<Self, DatapathError> {
         let size = ring_size(umem);
         let sizes = Sizes { receive: size, transmit: 0, fill: size, completion: SMALLEST };
-        let at = make_rings(&fd, sizes).map_err(failed("ring sizes"))?;
-        let received = Consumer::map(&fd, libc::XDP_PGOFF_RX_RING, &at.rx, size).map_err(failed("ring"))?;
+        let socket = Socket::open(interface, umem, sharer.map(|sharer| sharer.fd.as_fd()), sizes)?;
+        let (fd, at) = (&socket.fd, &socket.at);
+        let failed = |source| socket_error(interface, "ring", source);
+        let received = Consumer::map(fd, libc::XDP_PGOFF_RX_RING, &at.rx, size).map_err(failed)?;
         let page = libc::XDP_UMEM_PGOFF_FILL_RING.cast_signed();
-        let fill = Producer::map(&fd, page, &at.fr, size).map_err(failed("ring"))?;
-        let flags = libc::XDP_COPY | libc::XDP_USE_NEED_WAKEUP;
-        bind(&fd, interface, flags, 0).map_err(failed("bind to queue 0"))?;
-        Ok(Self { received, fill, fd })
+        let fill = Producer::map(fd, page, &at.fr, size).map_err(failed)?;
+        Ok(Self { received, fill, fd: socket.bind(patience)? })
     }
 
     /// Counters that the kernel keeps per socket.
@@ -69,20 +71,23 @@ impl AsFd for Receiver {
 }
 
 impl Transmitter {
-    /// Binds to queue 0 of `interface`, sharing the memory of `receiver`.
-    pub fn bind(interface: &Interface, umem: &Umem, receiver: &Receiver) -> Result<Self, DatapathError> {
-        let failed = |step| move |source| socket_error(interface, step, source);
-        let fd = open().map_err(failed("socket"))?;
+    /// As [`Receiver::bind`].
+    pub fn bind(
+        interface: &Interface,
+        umem: &Umem,
+        sharer: Option<&Receiver>,
+        patience: Duration,
+    ) -> Result<Self, DatapathError> {
         let size = ring_size(umem);
         // A socket on another interface needs a fill and a completion ring of its own, used or not.
         let sizes = Sizes { receive: 0, transmit: size, fill: SMALLEST, completion: size };
-        let at = make_rings(&fd, sizes).map_err(failed("ring sizes"))?;
-        let transmit = Producer::map(&fd, libc::XDP_PGOFF_TX_RING, &at.tx, size).map_err(failed("ring"))?;
+        let socket = Socket::open(interface, umem, sharer.map(|sharer| sharer.fd.as_fd()), sizes)?;
+        let (fd, at) = (&socket.fd, &socket.at);
+        let failed = |source| socket_error(interface, "ring", source);
+        let transmit = Producer::map(fd, libc::XDP_PGOFF_TX_RING, &at.tx, size).map_err(failed)?;
         let page = libc::XDP_UMEM_PGOFF_COMPLETION_RING.cast_signed();
-        let completed = Consumer::map(&fd, page, &at.cr, size).map_err(failed("ring"))?;
-        let owner = receiver.fd.as_raw_fd().cast_unsigned();
-        bind(&fd, interface, libc::XDP_SHARED_UMEM, owner).map_err(failed("bind to queue 0"))?;
-        Ok(Self { transmit, completed, refused: 0, fd })
+        let completed = Consumer::map(fd, page, &at.cr, size).map_err(failed)?;
+        Ok(Self { transmit, completed, refused: 0, fd: socket.bind(patience)? })
     }
 
     /// Makes the kernel send what is in the transmit ring. Returns whether all of it was taken; what was not stays
@@ -97,8 +102,8 @@ impl Transmitter {
                 Ok(_) | Err(Errno::AGAIN | Errno::NOBUFS) if left < waiting => {}
                 Ok(_) | Err(Errno::AGAIN | Errno::NOBUFS) => break,
                 // The device took a frame and dropped it, or its queue is stopped: going on would lose more. An
-                // interface that is down may come back.
-                Err(Errno::BUSY | Errno::NETDOWN) => {
+                // interface that is down may come back, and another in the place of one that is gone.
+                Err(Errno::BUSY | Errno::NETDOWN | Errno::NXIO | Errno::NODEV) => {
                     self.refused += 1;
                     break;
                 }
@@ -128,8 +133,42 @@ struct Sizes {
     completion: u32,
 }
 
-fn open() -> io::Result<OwnedFd> {
-    Ok(socket_with(AddressFamily::XDP, SocketType::RAW, SocketFlags::CLOEXEC, None)?)
+/// One that is not bound yet.
+struct Socket<'a> {
+    fd: OwnedFd,
+    at: libc::xdp_mmap_offsets,
+    interface: &'a Interface,
+    sharer: Option<BorrowedFd<'a>>,
+}
+
+impl<'a> Socket<'a> {
+    fn open(
+        interface: &'a Interface,
+        umem: &Umem,
+        sharer: Option<BorrowedFd<'a>>,
+        sizes: Sizes,
+    ) -> Result<Self, DatapathError> {
+        let failed = |step| move |source| socket_error(interface, step, source);
+        let fd = socket_with(AddressFamily::XDP, SocketType::RAW, SocketFlags::CLOEXEC, None)
+            .map_err(|error| failed("socket")(error.into()))?;
+        if sharer.is_none() {
+            sys::set_option(&fd, libc::SOL_XDP, libc::XDP_UMEM_REG, &umem.registration())
+                .map_err(failed("registering the frame memory (is RLIMIT_MEMLOCK too low?)"))?;
+        }
+        let at = make_rings(&fd, sizes).map_err(failed("ring sizes"))?;
+        Ok(Self { fd, at, interface, sharer })
+    }
+
+    fn bind(self, patience: Duration) -> Result<OwnedFd, DatapathError> {
+        let (flags, owner) = match self.sharer {
+            // What the other has is what this one gets.
+            Some(sharer) => (libc::XDP_SHARED_UMEM, sharer.as_raw_fd().cast_unsigned()),
+            None => (libc::XDP_COPY | libc::XDP_USE_NEED_WAKEUP, 0),
+        };
+        bind(&self.fd, self.interface, flags, owner, patience)
+            .map_err(|source| socket_error(self.interface, "bind to queue 0", source))?;
+        Ok(self.fd)
+    }
 }
 
 /// Room for every frame.
@@ -152,7 +191,7 @@ fn make_rings(fd: &OwnedFd, sizes: Sizes) -> io::Result<libc::xdp_mmap_offsets> 
     unsafe { sys::get_option(fd, libc::SOL_XDP, libc::XDP_MMAP_OFFSETS) }
 }
 
-fn bind(fd: &OwnedFd, interface: &Interface, flags: u16, owner: u32) -> io::Result<()> {
+fn bind(fd: &OwnedFd, interface: &Interface, flags: u16, owner: u32, patience: Duration) -> io::Result<()> {
     let address = libc::sockaddr_xdp {
         sxdp_family: libc::AF_XDP as u16,
         sxdp_flags: flags,
@@ -160,7 +199,7 @@ fn bind(fd: &OwnedFd, interface: &Interface, flags: u16, owner: u32) -> io::Resu
         sxdp_queue_id: 0,
         sxdp_shared_umem_fd: owner,
     };
-    let deadline = Instant::now() + BUSY_LIMIT;
+    let deadline = Instant::now() + patience;
     loop {
         // SAFETY: sockaddr_xdp is the address type of AF_XDP.
         match unsafe { sys::bind(fd, &address) } {

@@ -4,6 +4,7 @@ mod verbs;
 
 use super::*;
 use crate::failover::tests::obeyed;
+use crate::path::{Fault, Side};
 use serde_json::json;
 use std::time::Duration;
 
@@ -428,18 +429,41 @@ fn a_lost_link_alone_costs_the_secondary_after_the_grace() {
 }
 
 #[test]
+fn a_primary_whose_interface_is_gone_closes_as_one_without_carrier_and_says_which() {
+    for (side, fault, why) in [
+        (Side::Uplink, Fault::NoCarrier, Why::UplinkDark),
+        (Side::Uplink, Fault::Gone, Why::UplinkLost),
+        (Side::Uplink, Fault::Taken(7), Why::UplinkLost),
+        (Side::Guest, Fault::Moved, Why::GuestLost),
+        (Side::Guest, Fault::NoCarrier, Why::GuestLost),
+    ] {
+        let mut rig = Rig::protected(config());
+        assert_eq!(Why::of_path(side, &fault), why);
+        for now in [1000, 1999] {
+            rig.machine.path(at(now), Some(why), true, &mut rig.out);
+            assert!(rig.orders().is_empty(), "it may be made anew at once");
+        }
+        rig.machine.path(at(2000), Some(why), true, &mut rig.out);
+        rig.closed(why);
+        assert!(why.way_out().is_some());
+    }
+}
+
+#[test]
 fn a_primary_without_carrier_closes_for_a_secondary_that_could_take_over() {
-    let dark = |rig: &mut Rig, now, relief| rig.machine.uplink(at(now), false, relief, &mut rig.out);
+    let dark = |rig: &mut Rig, now, relief| {
+        rig.machine.path(at(now), Some(Why::UplinkDark), relief, &mut rig.out);
+    };
     let mut rig = Rig::protected(config());
     dark(&mut rig, 1000, true);
-    rig.machine.uplink(at(1500), true, true, &mut rig.out);
+    rig.machine.path(at(1500), None, true, &mut rig.out);
     dark(&mut rig, 1900, true);
     dark(&mut rig, 2899, true);
     assert!(rig.orders().is_empty(), "it was away for less than a second, twice");
     dark(&mut rig, 2900, false);
     assert!(rig.orders().is_empty(), "the secondary is no better");
     dark(&mut rig, 2901, true);
-    rig.closed(Why::UplinkLost);
+    rig.closed(Why::UplinkDark);
 
     // Nobody would answer for the one that takes over.
     let mut rig = Rig::protected(Config { judged: false, ..config() });

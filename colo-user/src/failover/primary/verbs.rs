@@ -17,7 +17,7 @@ impl Commanded for Primary {
             Verb::Demote => Ok(self.demote(out)),
             Verb::Pause => self.pause(&context.judge, out),
             Verb::Resume => self.resume(context.fresh, out),
-            Verb::Failover => self.hand_over(now, &context.judge, out),
+            Verb::Failover => self.hand_over(now, context, out),
             Verb::Reprotect => self.reprotect(),
         };
         decided.unwrap_or_else(Reply::Refused)
@@ -54,12 +54,12 @@ impl Commanded for Primary {
         }
     }
 
-    fn rehearse(&self, judge: &Prospect) -> Rehearsal {
+    fn rehearse(&self, context: &Context) -> Rehearsal {
         Rehearsal::new(
             self.stands(),
             self.config.lease,
             &self.config,
-            judge,
+            context,
             "this side goes on alone instead",
         )
     }
@@ -183,12 +183,15 @@ impl Primary {
         }
     }
 
-    fn hand_over(&mut self, now: Mono, judge: &Prospect, out: &mut Vec<Order>) -> Result<Reply, Refusal> {
+    fn hand_over(&mut self, now: Mono, context: &Context, out: &mut Vec<Order>) -> Result<Reply, Refusal> {
         if matches!(self.state, State::Closed) && self.why == Why::HandedOver {
             return Ok(Reply::Done(HANDED_OVER));
         }
         self.in_pair()?;
-        match judge {
+        if !context.path {
+            return Err(Refusal::NoPath);
+        }
+        match &context.judge {
             // The secondary would ask in vain.
             Prospect::None => return Err(Refusal::NoJudge),
             Prospect::Unreachable(text) => return Err(Refusal::JudgeUnreachable(text.clone())),

@@ -276,6 +276,31 @@ fn a_question_ends_a_session_that_is_being_begun() {
 }
 
 #[test]
+fn a_guest_that_nobody_reaches_leaves_a_primary_that_lives_and_no_other() {
+    let mut rig = Rig::protected(config());
+    rig.machine.unreachable(&mut rig.out);
+    assert_eq!(rig.orders(), [Order::halt(), Order::Bye(Parting::VmGone)]);
+    assert_eq!(rig.standing(), (Standing::Closed, Why::GuestLost));
+    assert!(Why::GuestLost.way_out().is_some());
+    rig.machine.unreachable(&mut rig.out);
+    assert!(rig.orders().is_empty(), "once");
+    assert!(!rig.machine.session(1, LEASE, &mut rig.out));
+    assert_eq!(rig.orders(), [Order::Bye(Parting::VmGone)]);
+    // Another VM in its place waits for a state.
+    rig.machine.placed(Past::Fresh, false, &mut rig.out);
+    assert!(rig.machine.session(2, LEASE, &mut rig.out));
+    rig.machine.unreachable(&mut rig.out);
+    assert!(rig.orders().is_empty(), "there is nothing that it could leave");
+    // Beside a primary that is lost it is the last one.
+    let mut rig = Rig::protected(config());
+    rig.machine.lost(Loss::Silent, at(10_000), &mut rig.out);
+    rig.orders();
+    rig.machine.unreachable(&mut rig.out);
+    assert!(rig.orders().is_empty());
+    assert_eq!(rig.standing(), (Standing::Holding, Why::PeerSilent));
+}
+
+#[test]
 fn a_vm_that_is_gone_or_frozen_is_told_and_never_takes_over() {
     for (trouble, why) in [(Trouble::Gone, Why::VmGone), (Trouble::Frozen, Why::VmFrozen)] {
         let mut rig = Rig::protected(config());

@@ -3,7 +3,6 @@
 use super::super::verbs::{Commanded, Context, Ended, Refusal, Rehearsal, Reply, Verb};
 use super::super::{Order, Parting, Question, Standing, Why};
 use super::{Secondary, State};
-use crate::judge::Prospect;
 use crate::mono::Mono;
 
 /// What holds when an order is done.
@@ -40,8 +39,8 @@ impl Commanded for Secondary {
         }
     }
 
-    fn rehearse(&self, judge: &Prospect) -> Rehearsal {
-        Rehearsal::new(self.stands(), self.lease, &self.config, judge, "this side takes over")
+    fn rehearse(&self, context: &Context) -> Rehearsal {
+        Rehearsal::new(self.stands(), self.lease, &self.config, context, "this side takes over")
     }
 }
 

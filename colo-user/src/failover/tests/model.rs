@@ -479,7 +479,7 @@ impl World {
             return;
         }
         self.terms += 1;
-        let context = Context { judge: Prospect::Reachable, fresh: self.terms };
+        let context = Context { judge: Prospect::Reachable, fresh: self.terms, path: true };
         let mut orders = Vec::new();
         let reply = if primary {
             self.p.machine.order(self.now, verb, &context, &mut orders)

@@ -35,6 +35,7 @@ fn every_refusal_says_why_and_what_else_to_do() {
         Refusal::TermUnknown,
         Refusal::NotPaused(Standing::Alone),
         Refusal::NotAlone(Standing::Protected, Why::InSync),
+        Refusal::NoPath,
     ];
     assert_eq!(refusals.each_ref().map(Refusal::word), Refusal::WORDS);
     let texts: HashSet<String> = refusals.iter().map(ToString::to_string).collect();
@@ -50,8 +51,11 @@ fn a_rehearsal_fails_by_the_check_that_fails() {
         lease: Duration::from_secs(4),
         before: vec![crate::qmp::command::nbd_server_stop().call],
     };
-    let with =
-        |stands, judge: &Prospect| Rehearsal::new(stands, config.lease, &config, judge, "the takeover");
+    let at = |stands, judge: &Prospect, path| {
+        let context = Context { judge: judge.clone(), fresh: 0, path };
+        Rehearsal::new(stands, config.lease, &config, &context, "the takeover")
+    };
+    let with = |stands, judge: &Prospect| at(stands, judge, true);
     let well = (Standing::Protected, Why::InSync);
     let good = with(well, &Prospect::Reachable);
     assert!(good.possible() && good.would == "the secondary takes over");
@@ -70,4 +74,9 @@ fn a_rehearsal_fails_by_the_check_that_fails() {
         let failed: Vec<_> = bad.checks.iter().filter(|check| check.ok == Some(false)).collect();
         assert!(failed.len() == 1 && failed[0].name == name, "{bad:?}");
     }
+    let bad = at(well, &Prospect::Reachable, false);
+    assert!(
+        !bad.possible() && bad.checks.iter().all(|check| check.ok == Some(check.name != "path")),
+        "{bad:?}"
+    );
 }

@@ -10,11 +10,12 @@ use crate::agent::packet::seat::{Seat, random};
 use crate::agent::protection::Protection;
 use crate::datapath::Mode;
 use crate::failover::verbs::Refusal;
-use crate::failover::{self, Loss, Order, Parting, Past, Standing};
+use crate::failover::{self, Loss, Order, Parting, Past, Standing, Why};
 use crate::heartbeat::{Condition, Verdict};
 use crate::judge::Answer;
 use crate::judge::etcd::keeper::Tenure;
 use crate::mono::Mono;
+use crate::path::Side;
 use std::io;
 use std::time::Duration;
 use tracing::warn;
@@ -39,10 +40,13 @@ impl PrimaryThread {
         if let Some(trouble) = eye.trouble(now).or_else(|| self.core.no_checkpoint(now, eye.limit())) {
             machine.trouble(now, trouble, orders);
         }
+        let mut relief = self.core.peer_reaches() == Some(true);
         if let Some(heart) = &self.heart {
             machine.elsewhere(now, heart.elsewhere());
-            machine.uplink(now, heart.has_carrier(), heart.relieves(machine.term()), orders);
+            relief |= heart.relieves(machine.term());
         }
+        let lost = self.datapath.paths().fault().map(|(side, fault)| Why::of_path(side, fault));
+        machine.path(now, lost, relief, orders);
         if let Some(loss) = self.core.take_loss() {
             seat.joined = false;
             if loss == Loss::Bye(Parting::TookOver) {
@@ -81,10 +85,11 @@ impl PrimaryThread {
         }
     }
 
-    /// Whether the pair protects its client, by what is heard over all links.
+    /// Whether the pair protects its client, by what is heard over all links and carried by the interfaces.
     pub(super) fn protection(&self) -> Protection {
         let protection = self.core.protection();
-        self.heart.as_ref().map_or(protection, |heart| heart.name(protection))
+        let protection = self.heart.as_ref().map_or(protection, |heart| heart.name(protection));
+        protection.over(self.datapath.paths(), self.core.peer_reaches())
     }
 
     /// What the next beats say of this side.
@@ -95,6 +100,7 @@ impl PrimaryThread {
             primary: true,
             paused: self.eye.as_ref().is_some_and(Eye::paused),
             closed: self.gate == Gate::Shut,
+            carrier: self.datapath.paths().of(Side::Uplink).is_whole(),
             term: machine.and_then(failover::Primary::term).unwrap_or(0),
             ..Condition::default()
         };
@@ -128,7 +134,10 @@ impl PrimaryThread {
     /// An operator orders something.
     pub(super) fn ordered(&mut self, now: Mono, asked: Asked) -> io::Result<()> {
         match &mut self.seat {
-            Some(seat) => seat.ordered(now, asked, u64::from_ne_bytes(random()?)),
+            Some(seat) => {
+                let path = self.core.peer_reaches() != Some(false);
+                seat.ordered(now, asked, u64::from_ne_bytes(random()?), path);
+            }
             None => asked.refuse(Refusal::NoQemu),
         }
         self.obey(now)
@@ -195,8 +204,9 @@ impl PrimaryThread {
                     self.core.drop_all(now, &mut self.effects);
                     self.datapath.set_mode(Mode::Closed).map_err(io::Error::other)?;
                     self.apply();
-                    // Whatever left before has left by the time that anybody hears of it.
+                    // Whatever left before has left by the time that anybody hears of it, or never does.
                     self.datapath.flush()?;
+                    self.datapath.abandon();
                 }
                 Order::Open => {
                     self.open();

@@ -13,7 +13,9 @@ use crate::failover::{self, Loss, Order, Parting, Standing};
 use crate::heartbeat::{Condition, Verdict};
 use crate::judge::Answer;
 use crate::judge::etcd::keeper::Tenure;
+use crate::link::frame::ByeReason;
 use crate::mono::Mono;
+use crate::path::Side;
 use std::io;
 use std::time::Duration;
 use tracing::{info, warn};
@@ -40,6 +42,9 @@ impl SecondaryThread {
         }
         if let Some(trouble) = eye.trouble(now) {
             machine.trouble(trouble, orders);
+        }
+        if self.datapath.paths().is_lost_for(now, Side::Guest, self.path_limit) {
+            machine.unreachable(orders);
         }
         if self.core.joined() && !std::mem::replace(&mut seat.joined, true) {
             machine.in_sync();
@@ -79,7 +84,7 @@ impl SecondaryThread {
     pub(super) fn ordered(&mut self, now: Mono, asked: Asked) -> io::Result<()> {
         match &mut self.seat {
             // It draws no terms.
-            Some(seat) => seat.ordered(now, asked, 0),
+            Some(seat) => seat.ordered(now, asked, 0, self.datapath.paths().is_whole()),
             None => asked.refuse(Refusal::NoQemu),
         }
         self.obey(now)
@@ -144,7 +149,10 @@ impl SecondaryThread {
                 }
                 Order::Remember(memory) => seat.remember(&memory),
                 Order::TakeOver => self.take_over(now)?,
-                Order::Shut => self.datapath.set_mode(Mode::Closed).map_err(io::Error::other)?,
+                Order::Shut => {
+                    self.datapath.set_mode(Mode::Closed).map_err(io::Error::other)?;
+                    self.datapath.abandon();
+                }
                 Order::Hold
                 | Order::Resume
                 | Order::Flush
@@ -185,19 +193,37 @@ impl SecondaryThread {
         }
     }
 
-    /// Whether the pair protects its client, by what is heard over all links.
+    /// Whether the guest has been without its interface for so long that this side is the secondary of nobody. One that has, or may
+    /// have, something to go on with decides by its machine.
+    pub(super) fn is_unreachable(&self, now: Mono) -> bool {
+        let idle = self.seat.as_ref().is_none_or(|seat| seat.machine.standing() == Standing::Closed);
+        idle && self.datapath.paths().is_lost_for(now, Side::Guest, self.path_limit)
+    }
+
+    /// Leaves the primary, which goes on without.
+    pub(super) fn leave(&mut self) {
+        let text = "the interface of the secondary's guest carries nothing";
+        self.core.part(ByeReason::VmGone, text, &mut self.effects);
+        self.apply();
+    }
+
+    /// Whether the pair protects its client, by what is heard over all links and carried by the interfaces.
     pub(super) fn protection(&self) -> Protection {
         let protection = self.core.protection();
-        self.heart.as_ref().map_or(protection, |heart| heart.name(protection))
+        let protection = self.heart.as_ref().map_or(protection, |heart| heart.name(protection));
+        protection.over(self.datapath.paths(), self.core.peer_reaches())
     }
 
     /// What the next beats say of this side.
     pub(super) fn beat(&mut self) {
         let Some(heart) = &mut self.heart else { return };
         let machine = self.seat.as_ref().map(|seat| &seat.machine);
+        let paths = self.datapath.paths();
+        let reached = paths.of(Side::Guest).is_whole();
         let condition = Condition {
             paused: self.eye.as_ref().is_some_and(Eye::paused),
-            promotable: machine.is_some_and(|machine| machine.standing() == Standing::Protected),
+            promotable: reached && machine.is_some_and(|machine| machine.standing() == Standing::Protected),
+            carrier: paths.of(Side::Uplink).is_whole(),
             term: machine.and_then(failover::Secondary::term).unwrap_or(0),
             ..Condition::default()
         };

@@ -7,7 +7,7 @@ const FORCE: Verb = Verb::Promote { force: true };
 
 impl Rig {
     fn order_with(&mut self, now: u64, verb: Verb, judge: Prospect) -> Reply {
-        self.machine.order(at(now), verb, &Context { judge, fresh: 90 }, &mut self.out)
+        self.machine.order(at(now), verb, &Context { judge, fresh: 90, path: true }, &mut self.out)
     }
 
     fn order(&mut self, now: u64, verb: Verb) -> Reply {

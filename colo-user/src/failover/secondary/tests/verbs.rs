@@ -8,7 +8,12 @@ const FORCE: Verb = Verb::Promote { force: true };
 
 impl Rig {
     fn order(&mut self, now: u64, verb: Verb) -> Reply {
-        self.machine.order(at(now), verb, &Context { judge: Prospect::Reachable, fresh: 0 }, &mut self.out)
+        self.machine.order(
+            at(now),
+            verb,
+            &Context { judge: Prospect::Reachable, fresh: 0, path: true },
+            &mut self.out,
+        )
     }
 
     fn refuses(&mut self, verb: Verb, refusal: Refusal) {
