@@ -51,7 +51,7 @@ impl Lab {
     }
 
     /// Runs a command on a host.
-    fn run(&self, role: Role, line: &str) -> Result<()> {
+    fn on(&self, role: Role, line: &str) -> Result<()> {
         self.host(role).netns.run(line).map(drop)
     }
 
@@ -177,7 +177,7 @@ fn one_that_is_deleted_and_made_anew() {
     let mut lab = Lab::new();
     lab.each(
         ["guest interface gone", "uplink gone"],
-        |lab, role, interface| lab.run(role, &format!("ip link del {interface}")),
+        |lab, role, interface| lab.on(role, &format!("ip link del {interface}")),
         |lab, role, interface| lab.plug(role, interface),
     );
 }
@@ -187,8 +187,8 @@ fn one_that_is_set_down_and_up_again() {
     let mut lab = Lab::new();
     lab.each(
         ["guest interface down", "uplink down"],
-        |lab, role, interface| lab.run(role, &format!("ip link set {interface} down")),
-        |lab, role, interface| lab.run(role, &format!("ip link set {interface} up")),
+        |lab, role, interface| lab.on(role, &format!("ip link set {interface} down")),
+        |lab, role, interface| lab.on(role, &format!("ip link set {interface} up")),
     );
 }
 
@@ -199,11 +199,11 @@ fn one_that_is_moved_away_and_back() {
     let there = elsewhere.name().to_owned();
     lab.each(
         ["guest interface moved", "uplink moved"],
-        |lab, role, interface| lab.run(role, &format!("ip link set {interface} netns {there}")),
+        |lab, role, interface| lab.on(role, &format!("ip link set {interface} netns {there}")),
         |lab, role, interface| {
             ensure!(stranger::program_on(&elsewhere, interface)?.is_none(), "our program is on it still");
             elsewhere.run(&format!("ip link set {interface} netns {}", lab.host(role).netns.name()))?;
-            lab.run(role, &format!("ip link set {interface} up"))
+            lab.on(role, &format!("ip link set {interface} up"))
         },
     );
 }
@@ -265,7 +265,7 @@ fn a_program_that_somebody_takes_off_is_put_back() {
         for role in ROLES {
             for interface in SIDES {
                 // Ours is held by a link, which the usual command does not touch.
-                ensure!(lab.run(role, &format!("ip link set dev {interface} xdp off")).is_err());
+                ensure!(lab.on(role, &format!("ip link set dev {interface} xdp off")).is_err());
                 let before = lab.agents.status(role)?;
                 ensure!(before.is_protected(), "{}", before.json());
                 for replaced in [false, true] {
@@ -301,7 +301,7 @@ fn a_new_name_is_followed_and_nothing_else_changes() {
         control.wait_steady(PATIENCE)?;
         for role in ROLES {
             for interface in SIDES {
-                lab.run(role, &format!("ip link set {interface} name other0"))?;
+                lab.on(role, &format!("ip link set {interface} name other0"))?;
                 let status =
                     lab.until(role, "the new name", |status| shown(status, interface)["name"] == "other0")?;
                 let shown = shown(&status, interface);
@@ -311,7 +311,7 @@ fn a_new_name_is_followed_and_nothing_else_changes() {
                 );
                 goes_on(control)?;
                 ensure!(lost(&lab.agents.status(role)?, interface)? == 0, "it was lost");
-                lab.run(role, &format!("ip link set other0 name {interface}"))?;
+                lab.on(role, &format!("ip link set other0 name {interface}"))?;
                 lab.until(role, "the old name", |status| {
                     self::shown(status, interface)["name"] == interface
                 })?;
@@ -364,7 +364,7 @@ fn an_agent_whose_interfaces_are_gone_ends_in_order() {
     let mut lab = Lab::new();
     for role in ROLES {
         for interface in SIDES {
-            lab.run(role, &format!("ip link del {interface}")).unwrap();
+            lab.on(role, &format!("ip link del {interface}")).unwrap();
         }
         lab.says(role, GUEST, "guest interface gone").unwrap();
         assert!(lab.agents.process(role).stop(), "the {} agent had to be killed", role.name());

@@ -52,7 +52,7 @@ fn told(
     assert!(wrong.is_empty(), "seed {SEED}: {wrong:#?}\n{}{}", report.table(), pair.logs());
 }
 
-fn run(pair: &Protected, side: Side, line: &str) -> Result<()> {
+fn on(pair: &Protected, side: Side, line: &str) -> Result<()> {
     pair.host(side).netns.run(line).map(drop)
 }
 
@@ -91,7 +91,7 @@ fn both_protected(pair: &Protected) -> Result<()> {
 #[test]
 fn a_primary_whose_uplink_is_deleted_is_relieved() {
     told(Options::default(), &[FIRST, SECOND], |pair, _| {
-        run(pair, FIRST, &format!("ip link del {UPLINK}"))?;
+        on(pair, FIRST, &format!("ip link del {UPLINK}"))?;
         says(pair, FIRST, "uplink gone")?;
         wait(pair, FIRST, "closed", "uplink lost")?;
         wait(pair, SECOND, "alone", "judge said yes")?;
@@ -111,7 +111,7 @@ fn a_primary_whose_uplink_is_deleted_is_relieved() {
 #[test]
 fn a_primary_whose_guests_interface_is_set_down_is_relieved() {
     told(Options::default(), &[FIRST, SECOND], |pair, _| {
-        run(pair, FIRST, &format!("ip link set {GUEST} down"))?;
+        on(pair, FIRST, &format!("ip link set {GUEST} down"))?;
         says(pair, FIRST, "guest interface down")?;
         wait(pair, FIRST, "closed", "guest interface lost")?;
         wait(pair, SECOND, "alone", "judge said yes")?;
@@ -124,7 +124,7 @@ fn a_primary_whose_guests_interface_is_set_down_is_relieved() {
 fn interfaces_that_come_back_keep_the_pair() {
     let options = Options { judge: Some("none".to_owned()), ..Options::default() };
     told(options, &[FIRST], |pair, control| {
-        run(pair, FIRST, &format!("ip link del {UPLINK}"))?;
+        on(pair, FIRST, &format!("ip link del {UPLINK}"))?;
         says(pair, FIRST, "uplink gone")?;
         says(pair, SECOND, "peer without path")?;
         pair.host(FIRST).plug_uplink(&pair.pair.topology.client, CAPTURE)?;
@@ -134,16 +134,16 @@ fn interfaces_that_come_back_keep_the_pair() {
         let asked =
             |status: &Status| status.json()["checkpoints"]["by"]["path-restored"].as_u64().unwrap_or(0);
         let before = asked(&pair.status(FIRST)?);
-        run(pair, FIRST, &format!("ip link set {GUEST} down"))?;
+        on(pair, FIRST, &format!("ip link set {GUEST} down"))?;
         says(pair, FIRST, "guest interface down")?;
         says(pair, SECOND, "peer without path")?;
-        run(pair, FIRST, &format!("ip link set {GUEST} up"))?;
+        on(pair, FIRST, &format!("ip link set {GUEST} up"))?;
         // The guest lacks input: a checkpoint makes the other one lack the same.
         pair.wait_for(FIRST, "a checkpoint", &NEVER, |status| asked(status) > before)?;
         both_protected(pair)?;
         control.wait_for(3, &control.progress(), PATIENCE).context("a tap that was down")?;
 
-        run(pair, SECOND, &format!("ip link del {UPLINK}"))?;
+        on(pair, SECOND, &format!("ip link del {UPLINK}"))?;
         says(pair, SECOND, "uplink gone")?;
         says(pair, FIRST, "peer without path")?;
         let answer = pair.order(FIRST, &["test-failover"])?;
@@ -159,13 +159,13 @@ fn interfaces_that_come_back_keep_the_pair() {
 fn a_secondary_whose_guest_nobody_reaches_leaves_and_a_new_vm_on_a_new_tap_takes_its_place() {
     told(Options::default(), &[FIRST], |pair, control| {
         // Shorter than `--vm-timeout`.
-        run(pair, SECOND, &format!("ip link set {GUEST} down"))?;
+        on(pair, SECOND, &format!("ip link set {GUEST} down"))?;
         says(pair, SECOND, "guest interface down")?;
-        run(pair, SECOND, &format!("ip link set {GUEST} up"))?;
+        on(pair, SECOND, &format!("ip link set {GUEST} up"))?;
         both_protected(pair)?;
         control.wait_for(3, &control.progress(), PATIENCE).context("a tap that was down")?;
 
-        run(pair, SECOND, &format!("ip link del {GUEST}"))?;
+        on(pair, SECOND, &format!("ip link del {GUEST}"))?;
         says(pair, SECOND, "guest interface gone")?;
         says(pair, FIRST, "peer without path")?;
         wait(pair, SECOND, "closed", "guest interface lost")?;

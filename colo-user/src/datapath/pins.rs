@@ -157,7 +157,7 @@ impl Pins {
     pub fn renew_link(&self, side: Side, link: &XdpLink) -> Result<(), DatapathError> {
         let path = self.path.join(link_name(side));
         match fs::remove_file(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(error(&path, source)),
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(error(&path, source)),
             _ => self.add_link(side, link),
         }
     }

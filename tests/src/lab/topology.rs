@@ -186,9 +186,9 @@ impl Host {
         set(&guest, "net/ipv4/tcp_max_syn_backlog", "4096")?;
         let host = Self { netns, guest, relays };
         if wires == Wires::Veth {
-            host.plug_guest()?
+            host.plug_guest()?;
         } else {
-            furnish(&host.guest)?
+            furnish(&host.guest)?;
         }
         Ok(host)
     }

@@ -46,6 +46,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("tests/src/lab/child.rs", "name"),
     // What the workspace builds, or a copy of it; of a build script, itself.
     ("colo-user/build.rs", "this"),
+    ("tests/tests/cmd_unread.rs", "colo()"),
     ("tests/tests/cmd_watchdog.rs", "copy"),
     ("xtask/src/command.rs", "program"),
     // colo, or QEMU as the peer.
@@ -57,10 +58,17 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("xtask/src/setup/linker.rs", "program"),
     // What the test says where it uses it.
     ("colo-user/src/judge/tests.rs", "{then}"),
+    // The test's own line above it: `yes` and `head`.
+    ("tests/tests/e2e_heartbeat.rs", "{flood}"),
+    ("tests/tests/pair_judges.rs", "{flood}"),
+    // What the test says where it uses it: `ip`.
+    ("tests/tests/e2e_interfaces.rs", "line"),
+    ("tests/tests/pair_interfaces.rs", "line"),
     // An operator's command.
     ("colo-user/src/process.rs", "command"),
     // The binary that the resource has as a parameter.
     ("colo-user/ocf/colo", "${OCF_RESKEY_binary}"),
+    ("colo-user/ocf/colo", "$PROGRAM"),
     // What there is not, on purpose.
     ("colo-user/src/judge/exec/tests.rs", "program"),
     ("xtask/src/command/tests.rs", "program"),
@@ -87,7 +95,7 @@ const OWN: &[&str] = &["colo", "colo-bench", "colo-lab"];
 const SCRIPTS: &[&str] = &[".ci/run", "colo-user/ocf/colo", "tests/captures/record.py"];
 
 /// What an OCF resource agent gets from the functions that it reads first.
-const OCF_FUNCTIONS: &[&str] = &["check_binary", "ocf_"];
+const OCF_FUNCTIONS: &[&str] = &["check_binary", "have_binary", "ocf_"];
 
 /// Checks all sources and scripts.
 pub fn check(sources: &[Source]) -> Result<Vec<String>> {

@@ -104,8 +104,12 @@ pub const PROGRAMS: &[Program] = &[
     other(Purpose::Test, "awk", Origin::Alternative("mawk", "mawk")),
     program(Purpose::Test, "head", "coreutils"),
     program(Purpose::Test, "rm", "coreutils"),
+    program(Purpose::Test, "rmdir", "coreutils"),
     program(Purpose::Test, "sed", "sed"),
     program(Purpose::Test, "setsid", "util-linux"),
+    program(Purpose::Test, "tr", "coreutils"),
+    program(Purpose::Test, "cut", "coreutils"),
+    program(Purpose::Test, "sort", "coreutils"),
     program(Purpose::Test, "uname", "coreutils"),
     // Other tests, and the hooks that they give to colo.
     program(Purpose::Test, "echo", "coreutils"),
@@ -114,6 +118,7 @@ pub const PROGRAMS: &[Program] = &[
     program(Purpose::Test, "timeout", "coreutils"),
     program(Purpose::Test, "touch", "coreutils"),
     program(Purpose::Test, "update-alternatives", "dpkg"),
+    program(Purpose::Test, "yes", "coreutils"),
     // CI itself, and the script that records the captures anew.
     program(Purpose::Test, "bash", "bash"),
     program(Purpose::Test, "dirname", "coreutils"),
