@@ -3,7 +3,7 @@
 //! Each of the two has a thread of its own that writes, behind a queue of at most [`LINES`] pieces of at most [`LONGEST`] bytes.
 //! What finds no room there is dropped. What the stream does not take, closed or on a full disk, is lost. Both are counted, and
 //! ahead of the next line of the log that is written stands how many are missing. At the end [`finish`] waits for what is in the
-//! queues for as long as somebody reads. [`print`] alone waits for its reader: for the result of a command that ends with it.
+//! queues for as long as somebody reads. [`print()`] alone waits for its reader: for the result of a command that ends with it.
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
