@@ -83,7 +83,7 @@ pub struct Interface {
     pub name: String,
     /// Its index; null while there is none.
     pub index: Option<u32>,
-    /// `whole`, or a word of [`Fault`](crate::path::Fault).
+    /// `whole`, or a word of [`Fault`].
     pub state: &'static str,
     /// What an operator can do, where it carries nothing.
     pub way_out: Option<String>,

@@ -1,6 +1,6 @@
 //! What machines are told: a line of JSON for each thing that happens, on standard output.
 //!
-//! A reader that does not read does not hold the watchdog up ([`output`](crate::output)): lines that find no room are dropped, and
+//! A reader that does not read does not hold the watchdog up ([`output`]): lines that find no room are dropped, and
 //! the next that does says how many.
 
 use std::sync::Arc;

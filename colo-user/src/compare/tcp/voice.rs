@@ -28,13 +28,13 @@ impl Side {
 pub struct Voice {
     /// The initial number of its SYN or SYN-ACK.
     pub initial: Option<Seq>,
-    /// Payload bytes, in the version that is kept in [`Incarnation::bytes`].
+    /// Payload bytes, in the version that is kept in [`bytes`](super::incarnation::Incarnation::bytes).
     pub said: RangeSet,
     /// Whether it has sent an RST.
     pub rst: bool,
     /// The highest acknowledgement number it has sent.
     pub ack: Option<Seq>,
-    /// The same, as the distance from [`Incarnation::acks_from`].
+    /// The same, as the distance from [`acks_from`](super::incarnation::Incarnation::acks_from).
     pub acked: Option<i64>,
     /// The anchor from which its sequence numbers are unwrapped: its highest offset.
     pub recent: i64,
