@@ -175,6 +175,8 @@ fn a_secondary_whose_guest_nobody_reaches_leaves_and_a_new_vm_on_a_new_tap_takes
         let monitor = agents_monitor(pair)?;
         pair.host(SECOND).plug_tap()?;
         pair.pair.replace(SECOND, "third")?;
+        // A QEMU that was killed has left it.
+        let _ = std::fs::remove_file(&monitor);
         std::os::unix::fs::symlink(agents_monitor(pair)?, monitor)?;
         pair.wait_for(SECOND, "a guest that is reached", &NEVER, |status| {
             status.json()["interfaces"]["guest"]["state"] == "whole"

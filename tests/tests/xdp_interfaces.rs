@@ -15,27 +15,33 @@ use colo_user::path::{Paths, Side};
 /// How long anything may take; a second is promised, on a machine that has nothing else to do.
 const PATIENCE: Duration = Duration::from_secs(20);
 const JOINTS: [Joint; 2] = [Joint::Tap, Joint::Veth];
-const BACKENDS: [HoldBackend; 2] = [HoldBackend::Afxdp, HoldBackend::Ringbuf];
 
-/// Runs `body` for guests on taps and veth pairs, with both backends.
+/// Runs `body` for guests on taps and veth pairs, with both backends, in the driver and in the generic path.
 fn everywhere(role: Role, body: impl Fn(&mut Ends, &mut Datapath) -> Result<()>) {
-    for joint in JOINTS {
-        for backend in BACKENDS {
-            let run = || -> Result<()> {
-                let (mut ends, mut datapath) = attach(role, joint, backend)?;
-                body(&mut ends, &mut datapath)
-            };
-            run().unwrap_or_else(|error| panic!("guest on {joint:?}, {backend:?}: {error:?}"));
-        }
+    for (joint, backend, mode) in [
+        (Joint::Tap, HoldBackend::Afxdp, AttachMode::Auto),
+        (Joint::Tap, HoldBackend::Ringbuf, AttachMode::Skb),
+        (Joint::Veth, HoldBackend::Afxdp, AttachMode::Skb),
+        (Joint::Veth, HoldBackend::Ringbuf, AttachMode::Auto),
+    ] {
+        let run = || -> Result<()> {
+            let (mut ends, mut datapath) = attach_as(role, joint, backend, mode)?;
+            body(&mut ends, &mut datapath)
+        };
+        run().unwrap_or_else(|error| panic!("guest on {joint:?}, {backend:?}, {mode:?}: {error:?}"));
     }
 }
 
 /// A data path on a thread that stays where its interfaces are, as an agent's does.
-fn attach(role: Role, joint: Joint, backend: HoldBackend) -> Result<(Ends, Datapath)> {
+fn attach_as(role: Role, joint: Joint, backend: HoldBackend, mode: AttachMode) -> Result<(Ends, Datapath)> {
     let ends = Ends::new(joint, Joint::Veth)?;
     ends.host.stay()?;
-    let datapath = Datapath::attach(&ends.config(role, AttachMode::Auto, backend))?;
+    let datapath = Datapath::attach(&ends.config(role, mode, backend))?;
     Ok((ends, datapath))
+}
+
+fn attach(role: Role, joint: Joint, backend: HoldBackend) -> Result<(Ends, Datapath)> {
+    attach_as(role, joint, backend, AttachMode::Auto)
 }
 
 /// Turns until the paths are as wanted.
@@ -289,9 +295,12 @@ fn a_program_that_somebody_takes_off_is_put_back() {
     everywhere(Role::Primary, |ends, datapath| {
         for interface in [GUEST, UPLINK] {
             // The usual commands do not: the program is held by a link.
-            ensure!(ends.host.run(&format!("ip link set dev {interface} xdp off")).is_err());
+            for mode in ["xdp", "xdpdrv", "xdpgeneric"] {
+                let _ = ends.host.run(&format!("ip link set dev {interface} {mode} off"));
+            }
             works(ends, datapath, 1)?;
             let before = datapath.paths().clone();
+            ensure!(before.is_whole(), "{before:?}");
             stranger::take_off(&ends.host, interface)?;
             let side = if interface == GUEST { Side::Guest } else { Side::Uplink };
             until(datapath, "put back", |paths| {

@@ -42,11 +42,18 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// As the machine says.
+    /// As the machine says, over interfaces that stand so: nothing leaves a side of a pair that has no path, and nothing is lost.
     #[must_use]
-    pub fn new(standing: failover::Standing, why: Why, term: Option<u64>) -> Self {
+    pub fn new((standing, why): (failover::Standing, Why), term: Option<u64>, paths: &Paths) -> Self {
         let term = term.map(|term| format!("{term:016x}"));
-        Self { standing: standing.word(), reason: why.text(), term, way_out: why.way_out() }
+        let (standing, why, way_out) = match paths.fault() {
+            // What to do is said of the interface.
+            Some((side, fault)) if standing == failover::Standing::Protected => {
+                (failover::Standing::Holding, Why::of_path(side, fault), None)
+            }
+            _ => (standing, why, why.way_out()),
+        };
+        Self { standing: standing.word(), reason: why.text(), term, way_out }
     }
 }
 
@@ -154,4 +161,32 @@ pub struct Status {
     pub lease: Option<Lease>,
     /// The last divergences, newest last.
     pub divergences: Vec<Divergence>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mono::Mono;
+    use crate::path::{Look, Seen};
+
+    #[test]
+    fn a_side_of_a_pair_without_a_path_holds_and_names_it() {
+        let seen = |index| Seen { index, up: true, carrier: true, ..Seen::default() };
+        let mut paths = Paths::new(Mono::ZERO, ("tap0", &seen(5)), ("up0", &seen(6)));
+        let pair = (failover::Standing::Protected, Why::InSync);
+        let shown = |paths: &Paths, stands| {
+            let standing = Standing::new(stands, Some(1), paths);
+            (standing.standing, standing.reason, standing.way_out.is_some())
+        };
+        assert_eq!(shown(&paths, pair), ("protected", "in sync", false));
+        paths.look(Mono::ZERO, Side::Uplink, &Look { index: 6, ..Look::default() }, &mut Vec::new());
+        assert_eq!(shown(&paths, pair), ("holding", "uplink lost", false));
+        let closed = (failover::Standing::Closed, Why::UplinkLost);
+        assert_eq!(shown(&paths, closed), ("closed", "uplink lost", true));
+        let interfaces = Interfaces::new(&paths);
+        assert_eq!((interfaces.guest.state, interfaces.guest.index), ("whole", Some(5)));
+        assert_eq!((interfaces.uplink.state, interfaces.uplink.index), ("gone", None));
+        assert!(interfaces.guest.way_out.is_none());
+        assert!(interfaces.uplink.way_out.is_some_and(|text| text.contains("make up0 anew")));
+    }
 }

@@ -154,6 +154,8 @@ pub struct Path {
     pub lost: u64,
     /// Times that it was had again.
     pub restored: u64,
+    /// The index of the one that is gone.
+    last: u32,
     program: u32,
     grip: Grip,
     /// Since when the device map has it no more, although it is open.
@@ -172,6 +174,7 @@ impl Path {
             since: now,
             lost: 0,
             restored: 0,
+            last: 0,
             program: seen.program.unwrap_or(0),
             grip: Grip::Open,
             unmapped: None,
@@ -249,6 +252,12 @@ impl Paths {
     /// One side was looked for.
     pub fn look(&mut self, now: Mono, side: Side, look: &Look, out: &mut Vec<Do>) {
         let path = self.of_mut(side);
+        // It was found gone before the kernel said how.
+        let is_last = look.index == 0 || look.index == path.last;
+        if !path.is_there() && is_last && (look.gone, &path.fault) == (Some(Gone::Moved), &Some(Fault::Gone))
+        {
+            path.fails(now, Fault::Moved);
+        }
         // Of another one, or asked before that one was attached, opened or shut. That it went is never too old.
         if look.index != path.index || look.at < path.done && look.gone.is_none() {
             return;
@@ -268,8 +277,6 @@ impl Paths {
             if look.named.as_ref().is_some_and(|seen| seen.program == Some(own)) {
                 return;
             }
-        } else if (look.gone, &path.fault) == (Some(Gone::Moved), &Some(Fault::Gone)) {
-            path.fails(now, Fault::Moved);
         }
         path.seek(now, side, look.named.as_ref(), out);
     }
@@ -335,6 +342,7 @@ impl Path {
     }
 
     fn goes(&mut self, now: Mono, side: Side, gone: Gone, out: &mut Vec<Do>) {
+        self.last = self.index;
         (self.grip, self.index, self.program, self.unmapped) = (Grip::Gone, 0, 0, None);
         self.fails(now, if gone == Gone::Moved { Fault::Moved } else { Fault::Gone });
         out.push(Do::LetGo(side));

@@ -23,6 +23,7 @@ use crate::checkpoint::Signals;
 use crate::compare::Token;
 use crate::datapath::{Captured, Datapath, FrameId, InputRead, LeaseEnd, MIRROR_BATCH, MIRROR_BATCHES, Mode};
 use crate::failover;
+use crate::failover::verbs::Commanded as _;
 use crate::link::connect::Connected;
 use crate::link::frame::Role;
 use crate::mono::Mono;
@@ -449,7 +450,7 @@ impl PrimaryThread {
             failover: self
                 .seat
                 .as_ref()
-                .map(|seat| Standing::new(seat.machine.standing(), seat.machine.why(), seat.machine.term())),
+                .map(|seat| Standing::new(seat.machine.stands(), seat.machine.term(), self.datapath.paths())),
             lease: self.seat.as_ref().and_then(|seat| seat.lease(self.lease.end())),
             interfaces: Interfaces::new(self.datapath.paths()),
         }

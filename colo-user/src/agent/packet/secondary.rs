@@ -22,6 +22,7 @@ use crate::agent::times::Summary;
 use crate::announce::Addresses;
 use crate::datapath::{Captured, Datapath, Injected, LeaseEnd};
 use crate::failover;
+use crate::failover::verbs::Commanded as _;
 use crate::link::buffer::Outbox;
 use crate::link::connect::Connected;
 use crate::link::frame::Role;
@@ -392,7 +393,7 @@ impl SecondaryThread {
             failover: self
                 .seat
                 .as_ref()
-                .map(|seat| Standing::new(seat.machine.standing(), seat.machine.why(), seat.machine.term())),
+                .map(|seat| Standing::new(seat.machine.stands(), seat.machine.term(), self.datapath.paths())),
             lease: self.seat.as_ref().and_then(|seat| seat.lease(self.lease.end())),
             interfaces: Interfaces::new(self.datapath.paths()),
         }
