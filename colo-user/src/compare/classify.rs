@@ -351,7 +351,7 @@ fn extended<'a>(
         return Err(Malformed::Fragment);
     }
     let mut extras = extras.clone();
-    extras::v6(ip.protocol, &data[..chain.length], &mut extras);
+    extras::v6(ip.protocol, &data[..chain.length], false, &mut extras);
     let rest = &data[chain.length..];
     transport(ip, vlans, &extras, chain.protocol, rest, gaps.after(chain.length))
 }

@@ -4,8 +4,9 @@
 //! TCP stream may have been cut into other segments by the other guest, and one capture shows bytes that the other lacks. So both are read
 //! beforehand ([`Survey`]): which places of which stream are unknown in either, which options of SYNs, and which flows have
 //! frames that end within their headers. Then the comparator reads every segment with the same zeros in the same unknown places, and
-//! leaves out what it knows too little of: an ICMP error's quote, or all of a protocol between two addresses. (A frame that does not even
-//! show its addresses is left out alone: to leave out all others for it would hide too much.)
+//! leaves out what it knows too little of: an ICMP error's quote, all of a protocol between two addresses, or, if a capture has no packet
+//! with its addresses, all packets. (Where it has some, the one without is left out alone: to leave out all others for it would hide too
+//! much.)
 //!
 //! Bytes that one capture lacks in one segment and has in another are not compared: the place counts as unknown. Sequence numbers that a
 //! flow uses again, in another connection or after 4 GiB, are the same place.
@@ -46,6 +47,9 @@ const CIRCLE: u64 = 1 << 32;
 pub struct Survey {
     lacking: Lacking,
     fragments: Reassembly<()>,
+    /// In the capture at hand, by what is known of packets without addresses: where there are such, and where there are others.
+    nameless: HashSet<FlowKey, foldhash::fast::RandomState>,
+    named: HashSet<FlowKey, foldhash::fast::RandomState>,
 }
 
 impl Survey {
@@ -59,6 +63,13 @@ impl Survey {
     /// next one.
     pub fn note(&mut self, frame: &[u8], missing: usize) {
         let said = classify_cut(frame, missing);
+        if let FlowKey::Ip(flow) = &said.key
+            && flow.part != Part::Malformed
+        {
+            let [.., nameless] = headless(flow);
+            let set = if said.key == nameless { &mut self.nameless } else { &mut self.named };
+            set.insert(nameless);
+        }
         if let Subject::Fragment(of) = &said.subject {
             if let Outcome::Whole(partial, datagram) = self.fragments.add(Mono::ZERO, of, ())
                 && let Ok(whole) = partial.read(&datagram)
@@ -73,6 +84,8 @@ impl Survey {
     /// The capture has ended.
     pub fn end(&mut self) {
         self.fragments = Reassembly::default();
+        self.lacking.headless.extend(self.nameless.drain().filter(|key| !self.named.contains(key)));
+        self.named.clear();
     }
 
     /// What was found.
@@ -101,7 +114,8 @@ impl Lacking {
 
     fn note(&mut self, said: &Classified<'_>) {
         let FlowKey::Ip(flow) = &said.key else { return };
-        if flow.part == Part::Headless {
+        let [.., nameless] = headless(flow);
+        if flow.part == Part::Headless && said.key != nameless {
             self.headless.insert(said.key);
         }
         if said.class == Class::IcmpError && said.header_cut {
@@ -188,10 +202,12 @@ fn places(segment: &TcpSegment<'_>, part: &Range<usize>) -> [Option<Range<u64>>;
     [Some(start..end.min(CIRCLE)), second]
 }
 
-/// The names that frames of this flow have in captures that lack their ports, or what their extension headers lead to.
-fn headless(flow: &IpFlow) -> [FlowKey; 2] {
+/// The names that frames of this flow have in captures that lack their ports, what their extension headers lead to, or their
+/// addresses.
+fn headless(flow: &IpFlow) -> [FlowKey; 3] {
     let portless = IpFlow { part: Part::Headless, extras: 0, sport: 0, dport: 0, ..*flow };
-    [portless, IpFlow { protocol: 0, ..portless }].map(FlowKey::Ip)
+    let between = IpFlow { protocol: 0, ..portless };
+    [portless, between, IpFlow { src: [0; 16], dst: [0; 16], ..between }].map(FlowKey::Ip)
 }
 
 #[cfg(test)]

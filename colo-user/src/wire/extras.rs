@@ -7,7 +7,7 @@
 //! length is its payload's.
 
 use super::ip::{Ip, IpFamily, JUMBO, Options, V4_HEADER, V6_HEADER};
-use super::proto;
+use super::{be16, proto};
 use smallvec::SmallVec;
 
 /// Nearly always empty.
@@ -33,7 +33,8 @@ pub fn of(frame: &[u8], ip: &Ip) -> Extras {
         IpFamily::V4 => v4(&frame[ip.start + V4_HEADER..ip.payload], &mut extras),
         IpFamily::V6 => {
             let chain = &frame[ip.start + V6_HEADER..ip.payload];
-            v6(frame[ip.start + 6], chain, &mut extras);
+            let jumbogram = be16(frame, ip.start + 4) == 0;
+            v6(frame[ip.start + 6], chain, jumbogram, &mut extras);
         }
     }
     extras
@@ -89,8 +90,8 @@ fn v4_option(one: &[u8], extras: &mut Extras) {
     }
 }
 
-/// Appends what the IPv6 extension headers in `chain`, of which the first is `next`, say.
-pub fn v6(mut next: u8, chain: &[u8], extras: &mut Extras) {
+/// Appends what the IPv6 extension headers in `chain`, of which the first is `next`, say. Of a jumbogram one of them tells the length.
+pub fn v6(mut next: u8, chain: &[u8], jumbogram: bool, extras: &mut Extras) {
     let mut at = 0;
     while let Some([following, units, ..]) = chain.get(at..) {
         let length = match next {
@@ -107,17 +108,17 @@ pub fn v6(mut next: u8, chain: &[u8], extras: &mut Extras) {
             // How a datagram is cut is no content.
             proto::FRAGMENT => says = false,
             proto::HOP_BY_HOP | proto::DEST_OPTIONS => {
-                let mut jumbo = false;
+                let mut length = false;
                 for o in Options::of(&header[2..]) {
-                    if o.kind == JUMBO {
-                        jumbo = true;
+                    if jumbogram && o.kind == JUMBO {
+                        length = true;
                         continue;
                     }
                     // An option has at most 255 bytes.
                     extras.extend_from_slice(&[o.kind, o.data.len() as u8]);
                     extras.extend_from_slice(if o.kind & MAY_CHANGE == 0 { o.data } else { &[] });
                 }
-                says = !jumbo || extras.len() > begins + 3;
+                says = !length || extras.len() > begins + 3;
             }
             // The index of the security association.
             proto::AH => extras.extend_from_slice(header.get(4..8).unwrap_or_default()),
