@@ -180,14 +180,20 @@ fn freeze(agent: Pid) {
 #[test]
 fn an_agent_that_answers_is_monitored_and_stopped_whatever_else_is_gone() {
     // It answers by its own program where the one on the disk is gone.
-    for removed in [false, true] {
+    let gone: [fn(&Node); 3] = [
+        |node| fs::remove_file(node.path("colo")).unwrap(),
+        |node| fs::rename(node.path("colo"), node.path("moved")).unwrap(),
+        // Which a shell runs, without an error.
+        |node| {
+            fs::remove_file(node.path("colo")).unwrap();
+            fs::write(node.path("colo"), "").unwrap();
+            fs::set_permissions(node.path("colo"), fs::Permissions::from_mode(0o755)).unwrap();
+        },
+    ];
+    for gone in gone {
         let node = Node::new();
         let agent = node.start();
-        if removed {
-            fs::remove_file(node.path("colo")).unwrap();
-        } else {
-            fs::rename(node.path("colo"), node.path("moved")).unwrap();
-        }
+        gone(&node);
         node.says("monitor", SUCCESS);
         node.stops(agent);
     }
@@ -333,7 +339,7 @@ fn the_commands_of_one_that_is_killed_go_with_it() {
 
 #[test]
 fn pinned_programs_are_taken_off_with_the_program_and_without() {
-    for with in [true, false] {
+    for with in ["colo", "nothing", "an empty file"] {
         let node = Node::new();
         let config = node.ends.config(Role::Primary, AttachMode::Skb, HoldBackend::Ringbuf);
         let mut datapath = node.ends.attach(&config).unwrap();
@@ -341,11 +347,15 @@ fn pinned_programs_are_taken_off_with_the_program_and_without() {
         datapath.leave().unwrap();
         assert!(node.has_programs());
         node.says("monitor", NOT_RUNNING);
-        if !with {
+        if with != "colo" {
             fs::remove_file(node.path("colo")).unwrap();
         }
+        if with == "an empty file" {
+            fs::write(node.path("colo"), "").unwrap();
+            fs::set_permissions(node.path("colo"), fs::Permissions::from_mode(0o755)).unwrap();
+        }
         node.says("stop", SUCCESS);
-        assert!(!node.has_programs(), "with the program: {with}");
+        assert!(!node.has_programs(), "with {with}");
         assert!(
             node.ends.host.enter(|| colo_user::datapath::detach_pinned(GUEST, UPLINK)).is_ok_and(|was| !was)
         );
@@ -354,22 +364,29 @@ fn pinned_programs_are_taken_off_with_the_program_and_without() {
 
 #[test]
 fn programs_that_another_agent_works_with_are_no_success() {
-    let node = Node::new();
+    let mut node = Node::new();
+    node.timeout = Some(3000);
     let config = node.ends.config(Role::Primary, AttachMode::Skb, HoldBackend::Ringbuf);
     let mut datapath = node.ends.attach(&config).unwrap();
-    datapath.pin().unwrap();
-    let (code, said) = node.does("stop");
-    assert!(code == GENERIC && said.contains("not taken off"), "{code}: {said}");
+    for pinned in [false, true] {
+        if pinned {
+            datapath.pin().unwrap();
+        }
+        let (code, said) = node.does("stop");
+        assert!(code == GENERIC && said.contains("not taken off"), "pinned: {pinned}: {code}: {said}");
+    }
     datapath.detach().unwrap();
     node.says("stop", SUCCESS);
 }
 
 #[test]
-fn a_guest_interface_that_is_gone_has_nothing_to_be_taken_off() {
-    let node = Node::new();
-    let agent = node.start();
-    freeze(agent);
-    node.ends.host.run(&format!("ip link del {UPLINK}")).unwrap();
-    node.says("stop", SUCCESS);
-    assert!(!lives(agent));
+fn an_interface_that_is_gone_has_nothing_to_be_taken_off() {
+    for gone in [GUEST, UPLINK] {
+        let node = Node::new();
+        let agent = node.start();
+        freeze(agent);
+        node.ends.host.run(&format!("ip link del {gone}")).unwrap();
+        node.says("stop", SUCCESS);
+        assert!(!lives(agent), "{gone}");
+    }
 }
