@@ -88,9 +88,10 @@ impl Survey {
         self.named.clear();
     }
 
-    /// What was found.
+    /// What was found; the last capture has ended.
     #[must_use]
     pub fn finish(mut self) -> Lacking {
+        self.end();
         for stream in self.lacking.streams.values_mut() {
             stream.places.sort_unstable_by_key(|place| place.start);
             stream.places.dedup_by(|next, last| {
