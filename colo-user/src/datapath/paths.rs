@@ -44,14 +44,17 @@ impl Datapath {
     }
 
     /// Takes what was found of the interfaces and does what is to be done. [`Self::wait`] does it by itself.
-    pub fn tend(&mut self) {
+    /// Whether there was anything to do.
+    pub fn tend(&mut self) -> bool {
         let mut out = Vec::new();
         for (side, look) in Side::ALL.into_iter().zip(self.watch.take()) {
             if let Some(look) = look {
                 self.paths.look(Mono::now(), side, &look, &mut out);
             }
         }
+        let anything = !out.is_empty();
         self.carry_out(out);
+        anything
     }
 
     /// Whether the kernel has let go of an interface that nobody has told of yet.

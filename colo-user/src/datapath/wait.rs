@@ -87,8 +87,15 @@ impl Datapath {
             // It was allowed once; a thread that stays in its class is late at worst.
             let _ = realtime::set(if first { *priority } else { 0 });
         }
-        let timeout = Timespec::try_from(timeout).map_err(io::Error::other)?;
-        let wake = self.poll(others, want_write, timeout)?;
+        let until = Instant::now() + timeout;
+        let wake = loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
+            // News of an interface that change nothing are no reason to wake anyone.
+            if let Some(wake) = self.poll(others, want_write, timeout)? {
+                break wake;
+            }
+        };
         self.signs.alive();
         let now = Instant::now();
         if self.waiting.last_look.is_none_or(|last| now.duration_since(last) >= LOOK) {
@@ -104,7 +111,7 @@ impl Datapath {
         others: &[BorrowedFd<'_>],
         want_write: &[bool],
         timeout: Timespec,
-    ) -> io::Result<Wake> {
+    ) -> io::Result<Option<Wake>> {
         let mut fds: SmallVec<[PollFd<'_>; 8]> = SmallVec::new();
         fds.push(PollFd::from_borrowed_fd(self.mirror.as_fd(), PollFlags::IN));
         let wants = want_write.iter().copied().chain(std::iter::repeat(false));
@@ -138,9 +145,11 @@ impl Datapath {
         drop(fds);
         // It would wake this thread for ever.
         self.waiting.deaf |= deaf;
-        if told {
-            self.tend();
-        }
-        Ok(wake)
+        let news = told && self.tend();
+        let idle = !wake.mirrored
+            && !wake.captured
+            && !deaf
+            && wake.others.iter().all(|other| !other.readable && !other.writable && !other.closed);
+        Ok((!told || news || !idle).then_some(wake))
     }
 }
